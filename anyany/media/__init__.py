@@ -1,0 +1,1 @@
+"""All byte -> array decoding (and array -> byte encoding), with limits. Returns plain arrays."""

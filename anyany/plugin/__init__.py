@@ -1,0 +1,1 @@
+"""The plugin contract, discovery and records. Standard library and pluggy only."""

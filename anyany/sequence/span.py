@@ -1,0 +1,42 @@
+"""A span: the integers that say where one part lies in the sequence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from anyany.plugin.components import Coordinates, Look
+
+View = Literal["text", "features", "latents"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """A run of consecutive rows that belongs to one part.
+
+    Attributes:
+        component: Id of the component that makes the rows: ``"text"``, an encoder id or a codec id.
+        view: ``text`` (token rows), ``features`` (encoder) or ``latents`` (codec).
+        rows: All rows, the begin and end marks of a media span included.
+        part: Index of the part in its document, ``-1`` for rows that belong to none (role marks).
+        coordinates: Of the inner rows (``rows - 2`` of a media span, ``rows`` of text); ``None`` is
+            one index per row.
+        look: ``full``: inner rows see each other both ways; marks are always causal.
+        noised: Rows of a copy that is being denoised: it stands behind its document's clean rows and
+            sees what the clean span saw, and itself; no other row sees it. It has no marks.
+        of: For a noised span, the index in the document of the clean span that it copies.
+    """
+
+    component: str
+    view: View
+    rows: int
+    part: int = -1
+    coordinates: Coordinates | None = None
+    look: Look = "causal"
+    noised: bool = False
+    of: int = -1
+
+    @property
+    def marks(self) -> int:
+        """Rows that are begin and end marks."""
+        return 0 if self.view == "text" or self.noised else 2
