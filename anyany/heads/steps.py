@@ -92,6 +92,8 @@ class Step:
         rows: ``(n, D)`` embeddings.
         coordinates: ``(n, 3)`` absolute coordinates.
         look: ``full``: the n rows see each other both ways.
+        sees: ``(n,)`` int: how many of the n rows each row sees, in place of ``look``; a prompt whose
+            spans look in different ways passes in one ask.
         keep: ``False`` is a trial pass; its keys are dropped afterwards.
         pick: Sample from the last row.
     """
@@ -101,6 +103,7 @@ class Step:
     look: Look = "causal"
     keep: bool = True
     pick: Pick | None = None
+    sees: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,10 @@ class Result:
 
     Attributes:
         hidden: ``(G, n, D)``: the parent first, then its branches.
-        picked: This request's own sample with the batch axis removed, or ``None``.
+        latents: This request's own sample with the batch axis removed, or ``None`` without a pick.
+        end: The head closed the span instead.
+        logprob: Log-probability of the sample where the head defines one.
+        extra: Further answers of the head, batch axis removed.
     """
 
     hidden: Tensor | None = None
@@ -164,8 +170,7 @@ class EmitContext:
     Attributes:
         plan: Layout of the span; ``plan.rows`` is already lowered to the budget of the request.
         at: ``at(start, stop)`` gives absolute coordinates ``(stop - start, 3)`` of inner rows.
-        begin: Absolute coordinate ``(1, 3)`` of the begin mark, ``end(n)`` that of the end mark after
-            n inner rows.
+        begin: Absolute coordinate ``(1, 3)`` of the begin mark.
         rule: How to sample.
         push: Called with each ``(n, ...)`` block of latents as it is made; streams media.
         unconditional: Rows and coordinates of the prompt without its condition, for guidance; ``None``
@@ -176,7 +181,6 @@ class EmitContext:
     plan: Plan
     at: Callable[[int, int], Tensor]
     begin: Tensor
-    end: Callable[[int], Tensor]
     rule: Sampling
     push: Callable[[Tensor], None]
     draw: torch.Generator

@@ -1,0 +1,156 @@
+"""Options of one request, validated once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from anyany.errors import RequestError, UnknownModalityError
+from anyany.heads.steps import Sampling
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How one reply is made.
+
+    Attributes:
+        want: The exact sequence of modalities of the reply.
+        allow: What the model may choose from; ``None`` is everything that it can emit.
+        max_new_tokens: Budget of text tokens.
+        budgets: Budget of rows per modality and span.
+        max_parts: The reply ends after so many parts.
+        stop: Strings that end the reply; they are not part of it.
+        seed: Seeds every draw of this request.
+        sampling: Rule by modality; ``text`` among them.
+    """
+
+    want: tuple[str, ...] | None = None
+    allow: frozenset[str] | None = None
+    max_new_tokens: int = 256
+    budgets: Mapping[str, int] = field(default_factory=dict)
+    max_parts: int = 16
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+    sampling: Mapping[str, Sampling] = field(default_factory=dict)
+
+    def rule(self, modality: str) -> Sampling:
+        """The sampling rule of a modality."""
+        return self.sampling.get(modality, Sampling())
+
+
+_SAMPLING = ("temperature", "top_k", "top_p", "repetition_penalty", "guidance", "steps")
+_RANGES = {
+    "temperature": (0.0, 100.0),
+    "top_k": (0, 1_000_000),
+    "top_p": (0.0, 1.0),
+    "repetition_penalty": (0.01, 100.0),
+    "guidance": (0.0, 100.0),
+    "steps": (1, 1000),
+}
+MAX_TOKENS = 1_000_000
+
+
+def make_options(
+    emits: Sequence[str], defaults: Mapping[str, Mapping[str, Any]], seed: int, given: Mapping[str, Any]
+) -> Options:
+    """Check what a caller passed to ``generate``.
+
+    Args:
+        emits: Modalities that the model can emit, ``text`` among them.
+        defaults: Sampling values by modality, from the checkpoint.
+        seed: Seed of this request.
+        given: Keyword arguments of the call. A sampling value is one number for text, or a mapping
+            from modality to number: ``guidance={"image": 3.0}``.
+
+    Raises:
+        RequestError: Unknown option, or a value out of range.
+        UnknownModalityError: The model cannot emit a wanted modality.
+    """
+    known = {f.name for f in fields(Options)} - {"sampling", "seed"} | {*_SAMPLING, "do_sample"}
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else f"; options are {', '.join(sorted(known))}"
+            raise RequestError(f"generate: unknown option {name!r}{hint}")
+    given = {k: v for k, v in given.items() if v is not None}
+    want, allow = given.get("want"), given.get("allow")
+    if want is not None and allow is not None:
+        raise RequestError("generate: want= fixes the reply, allow= leaves a choice; pass one of them")
+    stop = given.get("stop", ())
+    return Options(
+        want=None if want is None else _want(want, emits),
+        allow=None if allow is None else frozenset(_modalities("allow", allow, emits)),
+        max_new_tokens=_whole("max_new_tokens", given.get("max_new_tokens", 256), 0, MAX_TOKENS),
+        budgets={
+            name: _whole(f"budgets[{name!r}]", rows, 1, MAX_TOKENS)
+            for name, rows in _mapping("budgets", given.get("budgets", {}), emits).items()
+        },
+        max_parts=_whole("max_parts", given.get("max_parts", 16), 1, 1024),
+        stop=_stops((stop,) if isinstance(stop, str) else stop),
+        seed=_whole("seed", seed, 0, 2**63 - 1),
+        sampling={name: _sampling(name, defaults.get(name, {}), given) for name in emits},
+    )
+
+
+def _want(want: Iterable[str], emits: Sequence[str]) -> tuple[str, ...]:
+    wanted = tuple(_modalities("want", want, emits))
+    if not wanted:
+        raise RequestError("want: expected at least one modality, got none")
+    if any(a == b == "text" for a, b in zip(wanted, wanted[1:], strict=False)):
+        raise RequestError("want: 'text' twice in a row is one part; name it once")
+    return wanted
+
+
+def _modalities(name: str, given: Iterable[str], emits: Sequence[str]) -> list[str]:
+    if isinstance(given, str):
+        raise RequestError(f"{name}: expected a list of modalities, got the string {given!r}; write [{given!r}]")
+    given = list(given)
+    for modality in given:
+        if modality not in emits:
+            raise UnknownModalityError(
+                f"{name}: the model cannot emit {modality!r}; it emits {', '.join(emits)}. "
+                f"Try: pip install anyany-{modality}, and a model that was trained with it"
+            )
+    return given
+
+
+def _mapping(name: str, given: Any, emits: Sequence[str]) -> Mapping[str, Any]:
+    if not isinstance(given, Mapping):
+        raise RequestError(f"{name}: expected a mapping from modality to value, got {type(given).__name__}")
+    _modalities(name, list(given), emits)
+    return given
+
+
+def _whole(name: str, value: Any, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise RequestError(f"{name}: expected a whole number from {low} to {high}, got {value!r}")
+    return value
+
+
+def _stops(stop: Any) -> tuple[str, ...]:
+    stop = tuple(stop)
+    if not all(isinstance(s, str) and s for s in stop):
+        raise RequestError(f"stop: expected non-empty strings, got {stop!r}")
+    return stop
+
+
+def _sampling(modality: str, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Sampling:
+    values: dict[str, Any] = dict(defaults)
+    for name in _SAMPLING:
+        if name not in given:
+            continue
+        value = given[name]
+        if isinstance(value, Mapping):
+            if modality in value:
+                values[name] = value[modality]
+        elif modality == "text" or name in ("temperature", "steps"):
+            values[name] = value
+    if given.get("do_sample") is False:
+        values["temperature"] = 0.0
+    for name, value in values.items():
+        low, high = _RANGES[name]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise RequestError(f"{name} of {modality}: expected a number from {low} to {high}, got {value!r}")
+    return Sampling(**values)

@@ -1,0 +1,109 @@
+"""The text head: token embedding, logits, loss, and the choice of what comes next.
+
+Text is the first modality, so its head also decides when another begins: the begin mark of every
+emitting modality is one more logit row. That row (``Head.call``) belongs to the modality's own head,
+behind the text vocabulary, so that adding a modality renumbers nothing.
+
+Shapes: n rows, B requests, G guidance branches, V vocabulary with role marks, M emitting modalities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from anyany.heads.base import HeadLoss
+from anyany.heads.guidance import combine
+from anyany.heads.sampling import sample
+from anyany.heads.steps import Picked, Sampling
+
+
+@dataclass(frozen=True)
+class TextState:
+    """What the text head must know of one request.
+
+    Attributes:
+        allowed: ``(V + M,)`` bool: what may come next; ``None`` allows everything.
+        seen: Token ids that the reply already holds, for the repetition penalty.
+    """
+
+    allowed: Tensor | None = None
+    seen: Sequence[int] = ()
+
+
+class TextHead(nn.Module):
+    """Embedding ``(V, D)`` and, unless tied, an output matrix of the same shape."""
+
+    def __init__(self, vocab: int, width: int, *, tied: bool = True) -> None:
+        super().__init__()
+        self.vocab, self.width, self.tied = vocab, width, tied
+        self.embedding = nn.Embedding(vocab, width)
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        self.output: nn.Linear | None = None
+        if not tied:
+            self.output = nn.Linear(width, vocab, bias=False)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Token ids ``(n,)`` -> rows ``(n, D)``."""
+        return self.embedding(ids)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden states ``(..., D)`` -> ``(..., V)``."""
+        return F.linear(hidden, self.embedding.weight) if self.output is None else self.output(hidden)
+
+    def loss(self, hidden: Tensor, targets: Tensor, calls: Tensor, weights: Tensor | None = None) -> HeadLoss:
+        """Cross-entropy of what comes next.
+
+        Args:
+            hidden: ``(n, D)`` rows that predict.
+            targets: ``(n,)`` token ids, or ``V + m`` for the begin mark of modality m.
+            calls: ``(M, D)`` logit rows of the begin marks.
+            weights: ``(n,)`` weight of each row; ``None`` is 1.
+        """
+        logits = torch.cat([self.logits(hidden), F.linear(hidden, calls)], dim=-1).float()  # (n, V + M)
+        each = F.cross_entropy(logits, targets, reduction="none")
+        if weights is not None:
+            each = each * weights
+        return HeadLoss(each.sum(), len(targets))
+
+
+class TextPicker:
+    """Samples the next token or begin mark for many requests at once."""
+
+    def __init__(self, head: TextHead, calls: Tensor) -> None:
+        self.head = head
+        self.calls = calls  # (M, D)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden states ``(..., D)`` -> ``(..., V + M)``."""
+        text = self.head.logits(hidden)
+        return torch.cat([text, F.linear(hidden, self.calls)], dim=-1) if len(self.calls) else text
+
+    def pick(
+        self,
+        hidden: Tensor,  # (B, G, D)
+        rules: Sequence[Sampling],
+        draws: Sequence[torch.Generator],
+        states: Sequence[Any],
+    ) -> Picked:
+        """Token ids ``(B,)`` in ``[0, V + M)``; ``end`` is never set, the engine knows the end tokens."""
+        logits = combine(self.logits(hidden).float(), rules)  # (B, V + M)
+        for row, (rule, state) in enumerate(zip(rules, states, strict=True)):
+            if rule.repetition_penalty != 1.0 and len(state.seen):
+                _penalise(logits[row], state.seen, rule.repetition_penalty)
+            if state.allowed is not None:
+                logits[row].masked_fill_(~state.allowed, float("-inf"))
+        ids, logprob = sample(logits, rules, draws)
+        return Picked(ids, torch.zeros(len(ids), dtype=torch.bool), logprob)
+
+
+def _penalise(logits: Tensor, seen: Sequence[int], penalty: float) -> None:
+    """Make tokens that were already said less likely (Keskar et al. 2019, arXiv 1909.05858)."""
+    index = torch.tensor(sorted(set(seen)), device=logits.device)
+    values = logits[index]
+    logits[index] = torch.where(values > 0, values / penalty, values * penalty)

@@ -1,0 +1,23 @@
+"""Composition of models, their checkpoints, and what people call on them."""
+
+from anyany.model.checkpoint import save
+from anyany.model.compose import compose, load
+from anyany.model.document import Document, Piece, Planner
+from anyany.model.model import DecoderPart, EncoderPart, Model
+from anyany.model.reply import Reply
+from anyany.model.tokenizer import Marks, TextTokenizer
+
+__all__ = [
+    "DecoderPart",
+    "Document",
+    "EncoderPart",
+    "Marks",
+    "Model",
+    "Piece",
+    "Planner",
+    "Reply",
+    "TextTokenizer",
+    "compose",
+    "load",
+    "save",
+]

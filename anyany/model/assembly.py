@@ -1,0 +1,202 @@
+"""Documents -> rows of the backbone, and hidden states -> losses: the weights around the backbone.
+
+Each component runs once per batch, over all its items. Rows are gathered from what was produced, never
+written into a buffer, so that no uninitialised memory can reach the backbone.
+
+Shapes: T packed rows, D model width, V vocabulary with marks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from anyany.errors import SpanMismatchError
+from anyany.heads.base import Head, HeadLoss
+from anyany.model.document import Document, Piece
+from anyany.plugin.components import Prepared
+
+if TYPE_CHECKING:
+    from anyany.model.model import Model
+
+
+@dataclass
+class Embedded:
+    """Rows of a batch and what the losses need of them.
+
+    Attributes:
+        rows: ``(T, D)``.
+        latents: Latents of all clean spans of a codec, by id, in order.
+        noise: Targets of the noised spans, by id.
+    """
+
+    rows: Tensor
+    latents: dict[str, Tensor] = field(default_factory=dict)
+    noise: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A piece and the index of its first row."""
+
+    piece: Piece
+    start: int
+
+
+def placed(documents: Sequence[Document]) -> list[Placed]:
+    """All pieces of a packed batch with their first rows, in order."""
+    out, start = [], 0
+    for document in documents:
+        for piece in document.pieces:
+            out.append(Placed(piece, start))
+            start += piece.span.rows
+    return out
+
+
+def embed(model: Model, pieces: Sequence[Placed], draw: torch.Generator | None = None) -> Embedded:
+    """Rows of a packed batch.
+
+    Args:
+        model: Its components make the rows.
+        pieces: From ``placed``.
+        draw: Noise for the noised copies of denoising heads.
+    """
+    out = Embedded(torch.empty(0))
+    blocks: list[Tensor] = []
+    where: list[int] = []
+    by: dict[tuple[str, str], list[Placed]] = {}
+    for item in pieces:
+        by.setdefault((item.piece.span.view, item.piece.span.component), []).append(item)
+    for (view, name), members in by.items():
+        clean = [item for item in members if not item.piece.span.noised]
+        if view == "text":
+            ids = [i for item in clean for i in item.piece.ids]
+            blocks.append(model.text.embed(torch.tensor(ids, device=model.device)))
+            where.extend(r for item in clean for r in range(item.start, item.start + item.piece.span.rows))
+        elif view == "features":
+            produced = model.projectors[name](_produce(model.encoders[name], name, clean))
+            _with_marks(produced, model.projectors[name], clean, blocks, where)
+        else:
+            head = model.heads[name]
+            with torch.no_grad():
+                latents = _produce(model.codecs[name].encode, name, clean)
+            out.latents[name] = latents
+            _with_marks(head.embed(latents), head, clean, blocks, where)
+            noised = [item for item in members if item.piece.span.noised]
+            if noised:
+                _add_noised(out, name, head, clean, noised, draw, blocks, where)
+    order = torch.empty(len(where), dtype=torch.long)
+    order[torch.tensor(where)] = torch.arange(len(where))
+    out.rows = torch.cat(blocks)[order.to(model.device)]
+    return out
+
+
+def _add_noised(
+    out: Embedded, name: str, head: Head, clean: Sequence[Placed], noised: Sequence[Placed],
+    draw: torch.Generator | None, blocks: list[Tensor], where: list[int],
+) -> None:  # fmt: skip
+    """Rows of noised copies; they copy the learnable clean spans, in order."""
+    lengths = [item.piece.span.rows - 2 for item in clean]
+    parts = out.latents[name].split(lengths)
+    latents = torch.cat([z for z, item in zip(parts, clean, strict=True) if item.piece.learn])
+    rows, out.noise[name] = head.noise(latents, [item.piece.span.rows for item in noised], draw)
+    blocks.append(rows)
+    where.extend(r for item in noised for r in range(item.start, item.start + item.piece.span.rows))
+
+
+def _with_marks(
+    produced: Tensor, marks: torch.nn.Module, members: Sequence[Placed], blocks: list[Tensor], where: list[int]
+) -> None:
+    blocks.append(produced)
+    for item in members:
+        where.extend(range(item.start + 1, item.start + item.piece.span.rows - 1))
+    blocks.append(marks.begin.expand(len(members), -1))  # type: ignore[operator,union-attr]
+    where.extend(item.start for item in members)
+    blocks.append(marks.end.expand(len(members), -1))  # type: ignore[operator,union-attr]
+    where.extend(item.start + item.piece.span.rows - 1 for item in members)
+
+
+def _produce(component: object, name: str, members: Sequence[Placed]) -> Tensor:
+    """Run a component over all its items and hold it to the lengths that it declared."""
+    batch = [item.piece.prepared for item in members]
+    produced: Tensor = component(batch)  # type: ignore[operator]
+    if produced.shape[0] != sum(item.piece.span.rows - 2 for item in members):
+        for item in members:
+            one = component([item.piece.prepared])  # type: ignore[operator]
+            _check_rows(name, item.piece, item.piece.prepared, one.shape[0])
+        declared = sum(item.piece.span.rows - 2 for item in members)
+        raise SpanMismatchError(
+            f"{name}: a batch of {len(members)} declared {declared} rows and produced {produced.shape[0]}, "
+            "while each item alone is right: the component mixes items"
+        )
+    return produced
+
+
+def _check_rows(name: str, piece: Piece, prepared: Prepared | None, produced: int) -> None:
+    declared = prepared.rows if prepared is not None else piece.span.rows - 2
+    if declared != produced:
+        raise SpanMismatchError(
+            f"{name}, part {piece.span.part}: declared {declared} rows, produced {produced}; "
+            "prepare() and forward() of the component must agree"
+        )
+
+
+def losses(
+    model: Model, pieces: Sequence[Placed], embedded: Embedded, hidden: Tensor
+) -> dict[str, HeadLoss]:
+    """Loss of each head that has something to learn: ``text`` and codec ids.
+
+    Args:
+        model: Its heads.
+        pieces: From ``placed``.
+        embedded: From ``embed``.
+        hidden: ``(T, D)`` from the backbone.
+    """
+    out: dict[str, HeadLoss] = {}
+    rows, targets = _text_targets(model, pieces)
+    if rows:
+        device = hidden.device
+        out["text"] = model.text.loss(
+            hidden[torch.tensor(rows, device=device)], torch.tensor(targets, device=device), model.calls()
+        )
+    for name, latents in embedded.latents.items():
+        members = [p for p in pieces if p.piece.span.component == name and p.piece.span.view == "latents"]
+        clean = [p for p in members if not p.piece.span.noised]
+        learn = [p for p in clean if p.piece.learn]
+        if not learn:
+            continue
+        head = model.heads[name]
+        if head.denoises:
+            noised = [p for p in members if p.piece.span.noised]
+            index = [r for p in noised for r in range(p.start, p.start + p.piece.span.rows)]
+            out[name] = head.loss_noised(hidden[torch.tensor(index)], embedded.noise[name])
+            continue
+        parts = latents.split([p.piece.span.rows - 2 for p in clean])
+        kept = torch.cat([z for z, p in zip(parts, clean, strict=True) if p.piece.learn])
+        index = [r for p in learn for r in range(p.start, p.start + p.piece.span.rows - 1)]
+        lengths = [p.piece.span.rows - 2 for p in learn]
+        fixed = model.codecs[name].plan().fixed
+        out[name] = head.loss(hidden[torch.tensor(index)], kept, lengths, fixed)
+    return out
+
+
+def _text_targets(model: Model, pieces: Sequence[Placed]) -> tuple[list[int], list[int]]:
+    """Rows that predict a token or a begin mark, and what they predict."""
+    rows: list[int] = []
+    targets: list[int] = []
+    begins = {emitter.name: index for index, emitter in enumerate(model.decoders)}
+    for item in pieces:
+        piece = item.piece
+        if not piece.learn or piece.span.noised:
+            continue
+        if piece.span.view == "text":
+            rows.extend(range(item.start - 1, item.start + piece.span.rows - 1))
+            targets.extend(piece.ids)
+        elif piece.span.view == "latents":
+            rows.append(item.start - 1)
+            targets.append(model.text.vocab + begins[piece.span.component])
+    return rows, targets

@@ -1,0 +1,102 @@
+"""A model from a description: numbers and ids in, modules out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from anyany import heads
+from anyany.backbone.builder import BackboneConfig
+from anyany.backbone.builder import build as build_backbone
+from anyany.errors import CheckpointError
+from anyany.heads.text import TextHead
+from anyany.model.model import DecoderPart, EncoderPart, Model
+from anyany.model.projector import Projector
+from anyany.model.tokenizer import TextTokenizer
+from anyany.plugin.registry import Registry, registry
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildConfig:
+    """What a checkpoint's ``config.json`` holds.
+
+    Attributes:
+        backbone: Of ``BackboneConfig``.
+        text: ``vocab``, ``tied`` and ``marks``.
+        encoders: Each with ``id``, ``config`` and ``layers`` of the projector.
+        decoders: Each with ``id``, ``config`` and ``head`` options.
+        versions: Versions of the plugins at the time of writing.
+    """
+
+    backbone: Mapping[str, Any]
+    text: Mapping[str, Any]
+    encoders: tuple[Mapping[str, Any], ...] = ()
+    decoders: tuple[Mapping[str, Any], ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object with the number of the format."""
+        return {
+            "format": 1, "backbone": dict(self.backbone), "text": dict(self.text),
+            "encoders": [dict(e) for e in self.encoders], "decoders": [dict(d) for d in self.decoders],
+            "versions": dict(self.versions),
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> BuildConfig:
+        """Strict: an unknown or a missing key is an error."""
+        known = {f.name for f in fields(cls)}
+        unknown = set(data) - known - {"format"}
+        lacking = {"backbone", "text"} - set(data)
+        if unknown or lacking:
+            raise CheckpointError(
+                f"config.json: unknown keys {sorted(unknown)}, missing keys {sorted(lacking)}; "
+                f"expected {', '.join(sorted(known))}"
+            )
+        values = {name: data[name] for name in known & set(data)}
+        for name in ("encoders", "decoders"):
+            values[name] = tuple(values.get(name, ()))
+        return cls(**values)
+
+
+def build(
+    config: BuildConfig, tokenizer: TextTokenizer, *, plugins: Registry | None = None,
+    generation: Mapping[str, Mapping[str, Any]] | None = None, card: str = "",
+) -> Model:  # fmt: skip
+    """Build a model with fresh weights.
+
+    Args:
+        config: Backbone, text, and which components of which plugins.
+        tokenizer: With the marks of the model.
+        plugins: Where components come from; the machine's own by default.
+        generation: Sampling values by modality.
+        card: Text of the model card.
+    """
+    plugins = plugins or registry()
+    backbone = build_backbone(BackboneConfig.from_json(config.backbone))
+    text = TextHead(config.text["vocab"], backbone.width, tied=config.text.get("tied", True))
+    encoders = [encoder_part(plugins, backbone.width, **entry) for entry in config.encoders]
+    decoders = [decoder_part(plugins, backbone.width, **entry) for entry in config.decoders]
+    return Model(backbone, text, tokenizer, encoders, decoders, generation=generation, card=card)
+
+
+def encoder_part(
+    plugins: Registry, width: int, *, id: str, config: Mapping[str, Any] | None = None, layers: int = 2
+) -> EncoderPart:
+    """An encoder with its projector, by id or modality."""
+    spec = plugins.encoder(id)
+    merged = {**spec.config, **(config or {})}
+    encoder = plugins.build(spec, **merged)
+    return EncoderPart(spec, merged, encoder, Projector(encoder.width, width, layers=layers))
+
+
+def decoder_part(
+    plugins: Registry, width: int, *, id: str, config: Mapping[str, Any] | None = None,
+    head: Mapping[str, Any] | None = None,
+) -> DecoderPart:  # fmt: skip
+    """A codec with the head that its latents call for, by id or modality."""
+    spec = plugins.codec(id)
+    merged = {**spec.config, **(config or {})}
+    codec = plugins.build(spec, **merged)
+    return DecoderPart(spec, merged, codec, heads.build(codec.latents, width, **(head or {})), dict(head or {}))

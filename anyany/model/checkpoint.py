@@ -1,0 +1,206 @@
+"""Checkpoints: a directory with JSON and one safetensors shard per component. No pickle, no code.
+
+``config.json`` names components by the id and version of an installed plugin; loading imports nothing
+else. Everything is written to a temporary directory beside the target, synced, then renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from anyany.errors import CheckpointError, MissingPluginError, PluginError, UnknownModalityError
+from anyany.model.build import BuildConfig, build
+from anyany.model.tokenizer import TextTokenizer
+from anyany.plugin.registry import Registry, registry
+
+if TYPE_CHECKING:
+    from anyany.model.model import Model
+
+FORMAT = 1
+
+
+def save(model: Model, path: Path, *, dtype: torch.dtype | None = None) -> None:
+    """Write a checkpoint; a previous one at ``path`` is replaced as a whole, or not at all.
+
+    Args:
+        model: What to write.
+        path: Directory; it must not exist, be empty, or hold a checkpoint.
+        dtype: Floating tensors are stored in this type; ``None`` keeps theirs.
+
+    Raises:
+        CheckpointError: ``path`` holds something else.
+    """
+    if path.exists() and any(path.iterdir()) and not (path / "config.json").exists():
+        raise CheckpointError(f"{path}: expected a new directory or a checkpoint, found other files; choose another")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        _write(model, temporary, dtype)
+        for file in temporary.iterdir():
+            file.chmod(0o644)
+            _sync(file)
+        temporary.chmod(0o755)
+        _sync(temporary)
+        _swap(temporary, path)
+        _sync(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write(model: Model, folder: Path, dtype: torch.dtype | None) -> None:
+    (folder / "config.json").write_text(json.dumps(describe(model).to_json(), indent=1) + "\n")
+    (folder / "generation_config.json").write_text(json.dumps(model.generation, indent=1) + "\n")
+    (folder / "tokenizer.json").write_text(model.tokenizer.backend.to_str(), encoding="utf-8")
+    (folder / "README.md").write_text(model.card or "# An anyany model\n", encoding="utf-8")
+    for name, component in model.components.items():
+        tensors = {}
+        for key, value in component.state_dict().items():
+            cast = value.detach().cpu().contiguous()
+            tensors[key] = cast.to(dtype) if dtype is not None and cast.is_floating_point() else cast.clone()
+        save_file(tensors, folder / shard_name(name), metadata={"component": name})
+
+
+def describe(model: Model) -> BuildConfig:
+    """The configuration from which an equal model can be built."""
+    return BuildConfig(
+        backbone=model.backbone.config.to_json(),
+        text={"vocab": model.text.vocab, "tied": model.text.tied, "marks": model.tokenizer.to_json()},
+        encoders=tuple(
+            {"id": e.spec.id, "config": dict(e.config), "layers": 1 if e.projector.inner is None else 2}
+            for e in model.encoder_parts
+        ),
+        decoders=tuple(
+            {"id": d.spec.id, "config": dict(d.config), "head": dict(d.head_config)} for d in model.decoders
+        ),
+        versions={r.name: r.version for r in registry().records if r.status == "ok"},
+    )
+
+
+def load(path: Path, *, missing: str = "error", plugins: Registry | None = None) -> Model:
+    """Read a checkpoint.
+
+    Args:
+        path: Its directory.
+        missing: What to do about a component whose plugin is not installed: ``error`` or ``drop``.
+        plugins: Where components come from; the machine's own by default.
+
+    Raises:
+        CheckpointError: A file is missing, damaged, of a newer format, or does not fit the config.
+        MissingPluginError: A plugin is missing; the message has the install command.
+    """
+    if missing not in ("error", "drop"):
+        raise CheckpointError(f"missing: expected 'error' or 'drop', got {missing!r}")
+    plugins = plugins or registry()
+    data = _json(path / "config.json")
+    if data.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: expected format {FORMAT}, got {data.get('format')!r}; a newer anyany may read it"
+        )
+    config = BuildConfig.from_json(data)
+    config = _installed(config, plugins, drop=missing == "drop")
+    tokenizer = TextTokenizer.open(path / "tokenizer.json", config.text["marks"])
+    generation = _json(path / "generation_config.json")
+    card = path / "README.md"
+    model = build(
+        config, tokenizer, plugins=plugins, generation=generation,
+        card=card.read_text(encoding="utf-8") if card.exists() else "",
+    )  # fmt: skip
+    for name, component in model.components.items():
+        _fill(component, path / shard_name(name), name)
+    return model.eval()
+
+
+def _installed(config: BuildConfig, plugins: Registry, *, drop: bool) -> BuildConfig:
+    """The config without components whose plugin is not there; an error unless ``drop``."""
+    kept: dict[str, list[Mapping[str, Any]]] = {"encoders": [], "decoders": []}
+    for kind, find in (("encoders", plugins.encoder), ("decoders", plugins.codec)):
+        for entry in getattr(config, kind):
+            try:
+                find(entry["id"])
+            except (UnknownModalityError, PluginError) as error:
+                if drop:
+                    continue
+                plugin = str(entry["id"]).split("/")[0]
+                version = config.versions.get(plugin)
+                pin = f"=={version}" if version else ""
+                raise MissingPluginError(
+                    f"checkpoint: needs {entry['id']!r}, which no installed plugin offers ({error}). "
+                    f"Try: pip install anyany-{plugin}{pin}, or load(..., missing='drop')"
+                ) from None
+            kept[kind].append(entry)
+    return BuildConfig(
+        backbone=config.backbone, text=config.text, versions=config.versions,
+        encoders=tuple(kept["encoders"]), decoders=tuple(kept["decoders"]),
+    )  # fmt: skip
+
+
+def _fill(component: nn.Module, file: Path, name: str) -> None:
+    """Load a shard strictly: every key, every shape."""
+    try:
+        tensors = load_file(file)
+    except FileNotFoundError:
+        raise CheckpointError(f"{name}: shard {file.name} is missing in {file.parent}") from None
+    except (SafetensorError, OSError):
+        raise CheckpointError(f"{name}: shard {file.name} is damaged; copy or write it again") from None
+    own = component.state_dict()
+    for key in sorted(own.keys() | tensors.keys()):
+        if key not in tensors:
+            raise CheckpointError(f"{name}: {file.name} lacks the tensor {key!r}")
+        if key not in own:
+            raise CheckpointError(f"{name}: {file.name} has the tensor {key!r}, which the component does not")
+        if own[key].shape != tensors[key].shape:
+            raise CheckpointError(
+                f"{name}: {key!r} has shape {tuple(tensors[key].shape)}, the config says {tuple(own[key].shape)}"
+            )
+        if own[key].is_floating_point() != tensors[key].is_floating_point():
+            raise CheckpointError(f"{name}: {key!r} is {tensors[key].dtype}, expected {own[key].dtype}")
+        tensors[key] = tensors[key].to(own[key].dtype)
+    component.load_state_dict(tensors)
+
+
+def shard_name(component: str) -> str:
+    """File of a component: ``head/image/fsq`` -> ``head-image-fsq.safetensors``."""
+    return component.replace("/", "-") + ".safetensors"
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path.name}: expected in {path.parent}, not found; is it a checkpoint?") from None
+    except (ValueError, OSError):
+        raise CheckpointError(f"{path}: is not readable JSON; copy or write the checkpoint again") from None
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path}: expected a JSON object, got {type(data).__name__}")
+    return data
+
+
+def _swap(temporary: Path, path: Path) -> None:
+    old = None
+    if path.exists():
+        old = path.with_name(f".{path.name}.old-{os.getpid()}")
+        path.rename(old)
+    temporary.rename(path)
+    if old is not None:
+        shutil.rmtree(old)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+

@@ -1,0 +1,278 @@
+"""The model: a backbone, a text head, and whatever encoders and decoders were composed with them.
+
+Shapes: T rows, D model width, V text vocabulary with role marks, M emitting modalities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from anyany.backbone import Backbone
+from anyany.engine import Emitter, Event, Opening
+from anyany.heads.base import Head
+from anyany.heads.text import TextHead, TextPicker
+from anyany.model import assembly, running, scoring
+from anyany.model.document import Document, Planner
+from anyany.model.projector import Projector
+from anyany.model.reply import Reply
+from anyany.model.tokenizer import TextTokenizer
+from anyany.parts import Media
+from anyany.plugin.components import Codec, Encoder
+from anyany.plugin.specs import CodecSpec, EncoderSpec
+from anyany.sequence import Layout
+
+
+@dataclass(frozen=True)
+class EncoderPart:
+    """An encoder in a model: its spec, the configuration it was built with, the component."""
+
+    spec: EncoderSpec
+    config: Mapping[str, Any]
+    encoder: Encoder
+    projector: Projector
+
+    @property
+    def name(self) -> str:
+        """Id of the encoder."""
+        return self.spec.id
+
+
+@dataclass(frozen=True)
+class DecoderPart:
+    """A codec and its head in a model."""
+
+    spec: CodecSpec
+    config: Mapping[str, Any]
+    codec: Codec
+    head: Head
+    head_config: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Id of the codec."""
+        return self.spec.id
+
+
+class Model(nn.Module):
+    """An any-to-any model. Build one with ``anyany.load`` or ``anyany.compose``.
+
+    ``components`` holds everything that has weights, by name: ``backbone``, ``text``,
+    ``encoder/<id>``, ``projector/<id>``, ``codec/<id>``, ``head/<id>``; each is one shard of a
+    checkpoint, and one line of a recipe.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        text: TextHead,
+        tokenizer: TextTokenizer,
+        encoders: Sequence[EncoderPart] = (),
+        decoders: Sequence[DecoderPart] = (),
+        *,
+        generation: Mapping[str, Mapping[str, Any]] | None = None,
+        card: str = "",
+    ) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.encoder_parts, self.decoders = tuple(encoders), tuple(decoders)
+        self.generation = dict(generation or {})
+        self.card = card
+        parts: dict[str, nn.Module] = {"backbone": backbone, "text": text}
+        for e in encoders:
+            parts[f"encoder/{e.name}"], parts[f"projector/{e.name}"] = e.encoder, e.projector  # type: ignore[assignment]
+        for d in decoders:
+            parts[f"codec/{d.name}"], parts[f"head/{d.name}"] = d.codec, d.head  # type: ignore[assignment]
+        self.components = nn.ModuleDict(parts)
+        self.encoders = {e.name: e.encoder for e in encoders}
+        self.projectors = {e.name: e.projector for e in encoders}
+        self.codecs = {d.name: d.codec for d in decoders}
+        self.heads = {d.name: d.head for d in decoders}
+        self.planner = Planner(
+            tokenizer,
+            {e.spec.modality: (e.name, e.encoder) for e in encoders},
+            {d.spec.modality: (d.name, d.codec) for d in decoders},
+            frozenset(d.name for d in decoders if d.head.denoises),
+        )
+
+    @property
+    def backbone(self) -> Backbone:
+        """The decoder-only stack."""
+        return self.components["backbone"]  # type: ignore[return-value]
+
+    @property
+    def text(self) -> TextHead:
+        """Token embedding and logits."""
+        return self.components["text"]  # type: ignore[return-value]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.text.embedding.weight.device
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """Modalities that may stand in a prompt."""
+        return ("text", *dict.fromkeys([*self.planner.encoders, *self.planner.codecs]))
+
+    @property
+    def emits(self) -> tuple[str, ...]:
+        """Modalities that may stand in a reply."""
+        return ("text", *(d.spec.modality for d in self.decoders))
+
+    def calls(self) -> Tensor:
+        """Logit rows of the begin marks ``(M, D)``, one of each emitting modality."""
+        if not self.decoders:
+            return torch.empty(0, self.text.width, device=self.device)
+        return torch.stack([d.head.call for d in self.decoders])
+
+    # Training.
+
+    def forward(
+        self, documents: Sequence[Document], draw: torch.Generator | None = None
+    ) -> dict[str, Any]:
+        """Losses of a packed batch of documents that were planned with ``train=True``.
+
+        Args:
+            documents: Packed one behind the other.
+            draw: Noise for denoising heads.
+
+        Returns:
+            ``HeadLoss`` by head: ``text`` and codec ids.
+        """
+        pieces = assembly.placed(documents)
+        embedded = assembly.embed(self, pieces, draw)
+        layout = Layout.pack([d.spans for d in documents], self.backbone.scheme)
+        hidden = self.backbone(embedded.rows, layout.coordinates, layout.intervals)  # (T, D)
+        return assembly.losses(self, pieces, embedded, hidden)
+
+    # Generation.
+
+    def generate(self, prompt: Any, *, seed: int = 0, **options: Any) -> Reply:
+        """Answer one interleaved prompt.
+
+        Args:
+            prompt: A string, a media part, a list of parts, or chat messages.
+            seed: Seeds every draw.
+            **options: ``want``, ``allow``, ``max_new_tokens``, ``budgets``, ``max_parts``, ``stop``,
+                ``temperature``, ``top_k``, ``top_p``, ``repetition_penalty``, ``guidance``, ``steps``,
+                ``do_sample``. A sampling value is a number, or a mapping from modality to number.
+
+        Raises:
+            AnyanyError: A typed error that names the part or option at fault.
+        """
+        return self.generate_batch([prompt], seed=seed, **options)[0]
+
+    def generate_batch(
+        self, prompts: Sequence[Any], *, seed: int = 0, errors: str = "raise", **options: Any
+    ) -> list[Any]:
+        """Answer many prompts at once; request i has the seed ``seed + i``.
+
+        Args:
+            prompts: As for ``generate``.
+            seed: Of the first request.
+            errors: ``raise`` the first error when all are done, or ``return`` each in place of its reply.
+            **options: As for ``generate``; ``cache_rows`` and ``max_live`` bound the cache and the batch.
+        """
+        return running.generate_batch(self, prompts, seed=seed, errors=errors, options=options)
+
+    def stream(self, prompt: Any, *, seed: int = 0, **options: Any) -> Iterator[Event]:
+        """Events as they happen; closing the iterator cancels the request."""
+        return running.stream(self, prompt, seed=seed, options=options)
+
+    def stream_async(self, prompt: Any, *, seed: int = 0, **options: Any) -> AsyncIterator[Event]:
+        """``stream`` for asyncio: the steps run in a thread."""
+        return running.stream_async(self, prompt, seed=seed, options=options)
+
+    # Reading without generating.
+
+    def logits(self, prompt: Any) -> Tensor:
+        """Text logits ``(T, V)`` of every row of a prompt."""
+        return scoring.logits(self, prompt)
+
+    def embed(self, part: str | Media) -> Tensor:
+        """One vector ``(D,)`` of a part, in the shared space: the mean of its hidden states."""
+        return scoring.embed(self, part)
+
+    def score(self, prompt: Any, reply: Any) -> list[float]:
+        """Log-probability of each part of a reply, given the prompt.
+
+        Exact for text and codes; for vectors the negative loss of the head stands in for it.
+        """
+        return scoring.score(self, prompt, reply)
+
+    # What a conversation needs (see ``engine.conversation.Host``).
+
+    def open_reply(self, messages: Any) -> Opening:
+        """Plan and embed a prompt, with the reply opened."""
+        document = self.planner.plan(messages, reply=True)
+        layout = Layout.pack([document.spans], self.backbone.scheme)
+        rows = assembly.embed(self, assembly.placed([document])).rows
+        latest = {p.media.modality: p.media for p in document.pieces if p.media is not None}
+        base = float(layout.coordinates.max()) + 1.0
+        return Opening(rows, layout.coordinates, layout.intervals[:, 1, 1], base, latest)
+
+    def save(self, path: str | Path) -> None:
+        """Write a checkpoint directory, atomically."""
+        from anyany.model.checkpoint import save
+
+        save(self, Path(path))
+
+    def save_pretrained(self, path: str | Path) -> None:
+        """The same as ``save``, under the name that people know."""
+        self.save(path)
+
+    def host(self) -> Host:
+        """The model as conversations see it."""
+        return Host(self)
+
+    def summary(self) -> list[tuple[str, int]]:
+        """Name and number of parameters of each component."""
+        return [(name, sum(p.numel() for p in c.parameters())) for name, c in self.components.items()]
+
+
+class Host:
+    """A model as conversations see it; made per batch, so that weights may change between batches."""
+
+    def __init__(self, model: Model) -> None:
+        marks = model.tokenizer.marks
+        self.model = model
+        self.picker = TextPicker(model.text, model.calls().detach())
+        self.emitters = [
+            Emitter(d.spec.modality, d.codec, d.head, d.spec.can.streaming) for d in model.decoders
+        ]
+        self.ends = marks.ends
+        self.tokens = model.tokenizer.vocab
+        self.scheme = model.backbone.scheme
+        self._bare = [i for i in (marks.bos, marks.assistant) if i is not None]
+
+    def open_reply(self, messages: Any) -> Opening:
+        """Plan and embed a prompt, with the reply opened."""
+        return self.model.open_reply(messages)
+
+    def embed_ids(self, ids: Tensor) -> Tensor:
+        """Token ids ``(n,)`` -> rows ``(n, D)``."""
+        return self.model.text.embed(ids)
+
+    def bare(self) -> Tensor:
+        """Rows of an opened reply without a prompt."""
+        return self.model.text.embed(torch.tensor(self._bare, device=self.model.device))
+
+    def text_stream(self) -> Any:
+        """A decoder of token ids, one at a time."""
+        return _TokenStream(self.model.tokenizer)
+
+
+class _TokenStream:
+    def __init__(self, tokenizer: TextTokenizer) -> None:
+        self.tokenizer, self.decoder = tokenizer, tokenizer.stream()
+
+    def step(self, token: int) -> str | None:
+        return self.decoder.step(self.tokenizer.backend, token)
+
+

@@ -1,0 +1,135 @@
+"""Requests of one call through an engine of their own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from anyany.engine import (
+    Conversation,
+    Done,
+    Engine,
+    Event,
+    Interrupted,
+    Live,
+    Options,
+    SpanEnd,
+    make_options,
+)
+from anyany.errors import PromptError, RequestError
+from anyany.model.reply import Reply
+from anyany.parts.messages import as_messages
+
+if TYPE_CHECKING:
+    from anyany.model.model import Host, Model
+
+CACHE_ROWS = 16384
+MAX_LIVE = 64
+
+
+class Request:
+    """One prompt in an engine, and the events that it has published."""
+
+    def __init__(self, engine: Engine, host: Host, prompt: Any, options: Options) -> None:
+        self.events: deque[Event] = deque()
+        self.error: BaseException | None = None
+        draw = torch.Generator(device="cpu").manual_seed(options.seed)
+        conversation = Conversation(host, as_messages(prompt), options, draw, self.events.append)
+        self.live: Live = engine.submit(conversation.run(), draw, self._failed)
+
+    def _failed(self, error: BaseException) -> None:
+        self.error = error
+        self.events.append(Interrupted(error))
+
+    def reply(self) -> Reply:
+        """The whole reply, once the request is done."""
+        ends = [e for e in self.events if isinstance(e, SpanEnd)]
+        done = next(e for e in self.events if isinstance(e, Done))
+        return Reply(
+            parts=tuple(e.content for e in ends),
+            finish=done.finish,
+            finishes=tuple(e.finish for e in ends),
+            logprobs=tuple(e.logprob for e in ends),
+            usage=done.usage,
+        )
+
+
+def _engine(model: Model, options: dict[str, Any]) -> Engine:
+    rows, live = options.pop("cache_rows", CACHE_ROWS), options.pop("max_live", MAX_LIVE)
+    for name, value in (("cache_rows", rows), ("max_live", live)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise RequestError(f"{name}: expected a whole number above 0, got {value!r}")
+    return Engine(model.backbone, rows=rows, max_live=live)
+
+
+def generate_batch(
+    model: Model, prompts: Sequence[Any], *, seed: int, errors: str, options: Mapping[str, Any]
+) -> list[Any]:
+    """See ``Model.generate_batch``."""
+    if errors not in ("raise", "return"):
+        raise RequestError(f"errors: expected 'raise' or 'return', got {errors!r}")
+    if isinstance(prompts, str) or not isinstance(prompts, Sequence):
+        raise PromptError(f"prompts: expected a list of prompts, got {type(prompts).__name__}")
+    options = dict(options)
+    engine, host = _engine(model, options), model.host()
+    outcomes: list[Any] = []
+    with torch.inference_mode():
+        for index, prompt in enumerate(prompts):
+            try:
+                made = make_options(model.emits, model.generation, seed + index, options)
+                outcomes.append(Request(engine, host, prompt, made))
+            except Exception as error:
+                if errors == "raise":
+                    raise
+                outcomes.append(error)
+        engine.run()
+    results = [
+        o if isinstance(o, BaseException) else (o.error or o.reply()) for o in outcomes
+    ]
+    if errors == "raise":
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+    return results
+
+
+def stream(model: Model, prompt: Any, *, seed: int, options: Mapping[str, Any]) -> Iterator[Event]:
+    """See ``Model.stream``."""
+    options = dict(options)
+    engine, host = _engine(model, options), model.host()
+    made = make_options(model.emits, model.generation, seed, options)
+    request = Request(engine, host, prompt, made)
+    return _events(engine, request)
+
+
+def _events(engine: Engine, request: Request) -> Iterator[Event]:
+    try:
+        while True:
+            while request.events:
+                event = request.events.popleft()
+                yield event
+                if isinstance(event, Interrupted) and event.error is not None:
+                    raise event.error
+            if engine.idle:
+                return
+            with torch.inference_mode():
+                engine.step()
+    finally:
+        engine.close()
+
+
+async def stream_async(
+    model: Model, prompt: Any, *, seed: int, options: Mapping[str, Any]
+) -> AsyncIterator[Event]:
+    """See ``Model.stream_async``."""
+    events = stream(model, prompt, seed=seed, options=options)
+    end = object()
+    try:
+        while (event := await asyncio.to_thread(next, events, end)) is not end:
+            yield event  # type: ignore[misc]
+    finally:
+        events.close()  # type: ignore[attr-defined]
