@@ -244,16 +244,15 @@ class Engine:
             intervals.append(_intervals(ask, run, before))
         if len(jobs) == 1:
             ask = jobs[0][0]
-            rows, coordinates = ask.rows, ask.coordinates
-        else:
-            rows = torch.cat([ask.rows for ask, _ in jobs])
-            coordinates = torch.cat([ask.coordinates for ask, _ in jobs])
+            return self.backbone(
+                ask.rows.to(self.dtype), ask.coordinates, intervals[0], cache=self.pool, slots=slice(*slots[0])
+            )
         return self.backbone(
-            rows.to(self.dtype),
-            coordinates,
-            intervals[0] if len(jobs) == 1 else torch.cat(intervals),
+            torch.cat([ask.rows for ask, _ in jobs]).to(self.dtype),
+            torch.cat([ask.coordinates for ask, _ in jobs]),
+            torch.cat(intervals),
             cache=self.pool,
-            slots=slots[0] if len(jobs) == 1 else torch.cat(slots),
+            slots=torch.cat([torch.arange(*slot) for slot in slots]),
         )
 
     def _pick(self, asking: list[Live], hidden: list[Tensor]) -> list[Any]:

@@ -1,0 +1,77 @@
+"""The backbone: a stack of blocks over packed rows. It knows rows, coordinates and intervals, no media.
+
+Shapes: T rows, D model width, S keys in the cache pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from anyany.backbone.blocks import Attention, Block
+from anyany.backbone.cache import KVPool
+from anyany.backbone.cpu_attention import Tiles
+from anyany.backbone.ops import plan_attention
+from anyany.backbone.positions import LearnedPositions, Rotary
+from anyany.backbone.windows import window_intervals
+from anyany.sequence import PositionScheme
+
+
+class Backbone(nn.Module):
+    """Blocks and a final norm.
+
+    Args:
+        blocks: In order.
+        norm: After the last block.
+        width: D.
+        scheme: How declared coordinates become positions.
+        rotary: Turns queries and keys, or ``None``.
+        learned: Adds positions to the rows, or ``None``.
+        config: What the builder was given; stored in checkpoints.
+    """
+
+    def __init__(
+        self, blocks: Sequence[Block], norm: nn.Module, *, width: int, scheme: PositionScheme,
+        rotary: Rotary | None = None, learned: LearnedPositions | None = None, config: object = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.norm, self.rotary, self.learned = norm, rotary, learned
+        self.width, self.scheme, self.config = width, scheme, config
+
+    def forward(
+        self, x: Tensor, coordinates: Tensor, intervals: Tensor, *, cache: KVPool | None = None,
+        slots: slice | Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Rows ``(T, D)`` -> hidden states ``(T, D)``.
+
+        Args:
+            x: Embeddings.
+            coordinates: ``(T, 3)``.
+            intervals: ``(T, 2, 2)`` int32, indices into the rows, or into the pool with ``cache``.
+            cache: Pool that holds the keys and values of earlier rows.
+            slots: Pool rows that these rows take, ``(T,)``.
+        """
+        if self.learned is not None:
+            x = self.learned(x, coordinates)
+        turn = None if self.rotary is None else self.rotary(coordinates)
+        plans: dict[int | None, tuple[Tensor, Tiles]] = {}
+        for layer, block in enumerate(self.blocks):
+            window = block.mixer.window
+            if window not in plans:
+                seen = intervals if window is None else window_intervals(intervals, slots, window)
+                plans[window] = seen, plan_attention(seen)
+            seen, plan = plans[window]
+            x = block(x, turn, seen, plan, cache, slots, layer)
+        return self.norm(x)
+
+    def new_pool(
+        self, rows: int, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, debug: bool = False
+    ) -> KVPool:
+        """A cache of ``rows`` rows for this stack."""
+        mixer: Attention = self.blocks[0].mixer
+        return KVPool(
+            len(self.blocks), mixer.kv_heads, mixer.head_dim, rows, device=device, dtype=dtype, debug=debug
+        )
