@@ -1,0 +1,40 @@
+# Everything a fresh clone needs: `make demo` and `make test` set themselves up.
+
+PYTHON ?= $(shell for p in python3.11 python3; do $$p -c '' 2>/dev/null && echo $$p && break; done)
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+# Distributions that live beside the core; a folder without pyproject.toml is not one yet.
+WHEELS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml kernels/pyproject.toml))
+TESTS  := $(wildcard tests plugins kernels)
+
+.PHONY: setup demo test lint docs clean
+
+setup: $(STAMP)
+
+# One pip call, so that the plugins' requirement on anyany is met by the checkout itself.
+$(STAMP): pyproject.toml constraints.txt requirements-dev.txt $(WHEELS:%=%/pyproject.toml)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-dev.txt \
+		-e '.[media,train]' $(WHEELS:%=-e ./%)
+	touch $@
+
+demo: setup
+	$(BIN)/anyany demo $(ARGS)
+
+test: setup
+	$(BIN)/python -m pytest $(TESTS) $(ARGS)
+
+# The strict contract first; the rest of the code follows the ordinary rules of pyproject.toml.
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy anyany/parts anyany/plugin anyany/errors.py
+
+docs: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r docs/requirements.txt
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+clean:
+	rm -rf $(VENV) docs/_build build dist
