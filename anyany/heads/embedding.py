@@ -1,0 +1,57 @@
+"""Embedding regression: a vector for an external generator (NExT-GPT, CoDi-2 and their kind).
+
+Shapes: n rows, d numbers per row, D model width, B requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from anyany.heads.base import Head, HeadLoss, boundaries, end_targets
+from anyany.heads.depth import decide_end
+from anyany.heads.guidance import combine
+from anyany.heads.steps import Picked, Sampling
+from anyany.heads.vectors import Scale, VectorEmbedding
+
+
+class EmbeddingHead(Head):
+    """The next vector by squared error and cosine; deterministic."""
+
+    def __init__(self, width: int, dim: int) -> None:
+        super().__init__(width)
+        self.scale = Scale(dim)
+        self.embedding = VectorEmbedding(dim, width)
+        self.vector = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, dim))
+        self.stop = nn.Linear(width, 1)
+
+    def fit(self, latents: Tensor) -> None:
+        """Learn the scale of the latents."""
+        self.scale.fit(latents)
+
+    def embed(self, latents: Tensor) -> Tensor:
+        """``(n, d)`` -> rows ``(n, D)``."""
+        return self.embedding(self.scale(latents))
+
+    def loss(self, hidden: Tensor, latents: Tensor, lengths: Sequence[int], fixed: bool) -> HeadLoss:
+        """Mean squared error plus ``1 - cosine`` per row, and of the end."""
+        rows, _ = boundaries(lengths, hidden.device)
+        target, guess = self.scale(latents), self.vector(hidden[rows]).float()
+        total = (target - guess).square().mean(dim=-1).sum()
+        total = total + (1 - F.cosine_similarity(target, guess, dim=-1)).sum()
+        if not fixed:
+            ends = end_targets(lengths, hidden.device)
+            total = total + F.binary_cross_entropy_with_logits(self.stop(hidden)[:, 0].float(), ends, reduction="sum")
+        return HeadLoss(total, len(rows))
+
+    def pick(
+        self, hidden: Tensor, rules: Sequence[Sampling], draws: Sequence[torch.Generator], states: Sequence[Any]
+    ) -> Picked:
+        """Vectors ``(B, d)``."""
+        latents = self.scale.inverse(combine(self.vector(hidden).float(), rules))
+        end = decide_end(combine(self.stop(hidden).float(), rules)[:, 0], rules, draws, states)
+        return Picked(latents, end)

@@ -1,0 +1,58 @@
+"""Batched sampling: every request by its own rule, from its own generator.
+
+Shapes: B requests, V choices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from anyany.heads.steps import Sampling
+
+
+def sample(logits: Tensor, rules: Sequence[Sampling], draws: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
+    """Sample one of V for each of B requests.
+
+    One uniform number per request comes from its own generator, so that what a request samples does not
+    depend on its neighbours. Temperature 0 takes the largest logit and draws nothing.
+
+    Args:
+        logits: ``(B, V)`` float.
+        rules: Temperature, top-k, top-p of each request.
+        draws: Random generator of each request.
+
+    Returns:
+        Ids ``(B,)`` and their log-probabilities ``(B,)`` under the plain logits (temperature 1).
+    """
+    logprobs = logits.log_softmax(dim=-1)
+    ids = logits.argmax(dim=-1)
+    drawn = [b for b, rule in enumerate(rules) if rule.temperature > 0]
+    if drawn:
+        rows = logits if len(drawn) == len(rules) else logits[drawn]
+        ids = ids.clone()
+        ids[drawn] = _draw(rows, [rules[b] for b in drawn], [draws[b] for b in drawn])
+    return ids, logprobs.gather(-1, ids[:, None])[:, 0]
+
+
+def _draw(logits: Tensor, rules: Sequence[Sampling], draws: Sequence[torch.Generator]) -> Tensor:
+    """Inverse of the cumulative distribution over choices in descending order."""
+    heat = torch.tensor([r.temperature for r in rules], device=logits.device)[:, None]
+    ordered, index = (logits / heat).sort(dim=-1, descending=True, stable=True)  # (B, V)
+    probs = ordered.softmax(dim=-1)
+    if any(r.top_k for r in rules):
+        k = torch.tensor([r.top_k or logits.shape[-1] for r in rules], device=logits.device)[:, None]
+        probs = probs * (torch.arange(logits.shape[-1], device=logits.device)[None] < k)
+    if any(r.top_p < 1.0 for r in rules):
+        p = torch.tensor([r.top_p for r in rules], device=logits.device)[:, None]
+        before = probs.cumsum(dim=-1) - probs
+        keep = before < p * probs.sum(dim=-1, keepdim=True)
+        keep[:, 0] = True
+        probs = probs * keep
+    cumulative = probs.cumsum(dim=-1)
+    uniform = torch.stack([torch.rand((), generator=g) for g in draws]).to(logits.device)[:, None]
+    at = (cumulative <= uniform * cumulative[:, -1:]).sum(dim=-1, keepdim=True)
+    last = (probs > 0).sum(dim=-1, keepdim=True) - 1
+    return index.gather(-1, torch.minimum(at, last))[:, 0]

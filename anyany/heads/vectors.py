@@ -1,0 +1,48 @@
+"""What heads of continuous latents share: their scale, and numbers that are not there."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Scale(nn.Module):
+    """Brings latents of any scale to mean 0 and deviation 1, per dimension; set once by ``fit``."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("std", torch.ones(dim))
+
+    @torch.no_grad()
+    def fit(self, latents: Tensor) -> None:
+        """Take the scale from ``(n, dim)``; NaN is left out, a constant dimension keeps deviation 1."""
+        self.mean.copy_(latents.nanmean(dim=0).nan_to_num(0.0))
+        spread = (latents - self.mean).square().nanmean(dim=0).sqrt().nan_to_num(1.0)
+        self.std.copy_(torch.where(spread > 1e-6, spread, torch.ones_like(spread)))
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """To mean 0 and deviation 1."""
+        return (latents - self.mean) / self.std
+
+    def inverse(self, scaled: Tensor) -> Tensor:
+        """Back to the latents' own scale."""
+        return scaled * self.std + self.mean
+
+
+class VectorEmbedding(nn.Module):
+    """``(n, dim)`` with NaN for what is not there -> ``(n, D)``."""
+
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(2 * dim, width)
+        self.outer = nn.Linear(width, width)
+
+    def forward(self, scaled: Tensor) -> Tensor:
+        """Values and a mask, through a two-layer MLP."""
+        there = ~scaled.isnan()
+        x = torch.cat([scaled.nan_to_num(0.0), there.to(scaled.dtype)], dim=-1)
+        return self.outer(nn.functional.gelu(self.inner(x)))
