@@ -1,0 +1,118 @@
+"""What all media share: arrays that cannot change, a key by content, files, and how they look."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import os
+import tempfile
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+
+from anyany.errors import MediaDecodeError, UnsupportedMediaError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+
+class Media:
+    """A typed container of arrays with units. Subclasses are frozen dataclasses.
+
+    Attributes:
+        modality: The word for this kind of media.
+        formats: Formats that ``to_bytes`` writes, the usual one first.
+    """
+
+    modality: ClassVar[str]
+    formats: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Read a file; its content decides the format, not its name.
+
+        Raises:
+            MediaError: The file is damaged, too large, empty, or of a format that is not read.
+        """
+        try:
+            data = Path(path).read_bytes()
+        except OSError:
+            raise MediaDecodeError(f"{cls.modality}: cannot read the file {Path(path).name!r}; check the path") from None
+        return cls.from_bytes(data)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Decode the bytes of a file."""
+        raise UnsupportedMediaError(f"{cls.modality}: {cls.__name__} has no file format")
+
+    def to_bytes(self, format: str | None = None) -> bytes:
+        """The bytes of a file of this format."""
+        raise UnsupportedMediaError(f"{self.modality}: {type(self).__name__} has no file format")
+
+    def save(self, path: str | Path) -> Path:
+        """Write a file whose suffix names the format; an existing file is replaced whole or not at all."""
+        path = Path(path)
+        data = self.to_bytes(path.suffix[1:].lower() or None)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        return path
+
+    def key(self) -> str:
+        """Hex BLAKE2b over modality, types, shapes, units and bytes: equal content, equal key."""
+        digest = hashlib.blake2b(self.modality.encode(), digest_size=20)
+        for name, value in self._content():
+            digest.update(f"|{name}|".encode())
+            if isinstance(value, np.ndarray):
+                digest.update(f"{value.dtype.str}{value.shape}".encode())
+                digest.update(np.ascontiguousarray(value).tobytes())
+            else:
+                digest.update((value.key() if hasattr(value, "key") else repr(value)).encode())
+        return digest.hexdigest()
+
+    def _content(self) -> list[tuple[str, Any]]:
+        return [(f.name, getattr(self, f.name)) for f in fields(self)]  # type: ignore[arg-type]
+
+    def _freeze(self, **values: Any) -> None:
+        """Set fields of a frozen dataclass; arrays become read-only copies where they must."""
+        for name, value in values.items():
+            if isinstance(value, np.ndarray) and value.flags.writeable:
+                value = value.copy()
+                value.flags.writeable = False
+            object.__setattr__(self, name, value)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.key() == other.key()  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return hash(self.key())
+
+    def picture(self) -> PILImage:
+        """What a person would look at."""
+        raise UnsupportedMediaError(f"{self.modality}: {type(self).__name__} has no picture")
+
+    def _repr_html_(self) -> str:
+        return image_tag(self.picture(), repr(self))
+
+
+def image_tag(picture: PILImage, label: str) -> str:
+    """A picture as HTML without any other file."""
+    from anyany.media.image import encode
+
+    return data_tag("img", encode(np.asarray(picture.convert("RGB")), "png"), "image/png", f'alt="{html.escape(label)}"')
+
+
+def data_tag(tag: str, data: bytes, mime: str, attributes: str = "") -> str:
+    """An HTML element that carries its data."""
+    text = base64.b64encode(data).decode()
+    closing = "" if tag == "img" else f"</{tag}>"
+    return f'<{tag} src="data:{mime};base64,{text}" {attributes}>{closing}'

@@ -1,0 +1,78 @@
+"""Prompts: one part, a list of parts, or chat messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from anyany.errors import PromptError
+from anyany.parts.base import Media
+
+ROLES = ("system", "user", "assistant")
+MAX_MESSAGES = 1000
+
+
+@dataclass(frozen=True)
+class Message:
+    """What one side said."""
+
+    role: str
+    parts: tuple[str | Media, ...]
+
+
+def as_messages(prompt: Any) -> tuple[Message, ...]:
+    """Bring a prompt into messages.
+
+    Args:
+        prompt: A string, a media part, a list of these (one user message), or chat messages in the
+            Hugging Face form: ``[{"role": "user", "content": "..." or [{"type": "text", "text": "..."}]}]``.
+
+    Raises:
+        PromptError: It is none of these; the message names the part.
+    """
+    if isinstance(prompt, str | Media):
+        return (Message("user", (prompt,)),)
+    if not isinstance(prompt, Sequence) or isinstance(prompt, bytes):
+        raise PromptError(f"prompt: expected a part, a list of parts or chat messages, got {type(prompt).__name__}")
+    if not prompt:
+        raise PromptError("prompt: expected at least one part, got an empty list")
+    if all(isinstance(item, Message) for item in prompt):
+        return tuple(prompt)
+    if all(isinstance(item, Mapping) for item in prompt):
+        if len(prompt) > MAX_MESSAGES:
+            raise PromptError(f"prompt: at most {MAX_MESSAGES} messages, got {len(prompt)}")
+        return tuple(_message(index, item) for index, item in enumerate(prompt))
+    return (Message("user", tuple(_part(f"part {i}", item) for i, item in enumerate(prompt))),)
+
+
+def _message(index: int, item: Mapping[str, Any]) -> Message:
+    role, content = item.get("role"), item.get("content")
+    if role not in ROLES:
+        raise PromptError(f"message {index}: expected a role among {', '.join(ROLES)}, got {role!r}")
+    if isinstance(content, str | Media):
+        return Message(str(role), (content,))
+    if not isinstance(content, Sequence):
+        raise PromptError(f"message {index}: expected content as text or a list, got {type(content).__name__}")
+    return Message(str(role), tuple(_part(f"message {index}, part {i}", part) for i, part in enumerate(content)))
+
+
+def _part(name: str, item: Any) -> str | Media:
+    """A part, or a chat part: ``{"type": T, T: media}`` or ``{"type": T, "path": ...}``."""
+    if isinstance(item, str | Media):
+        return item
+    if isinstance(item, Mapping):
+        kind = item.get("type")
+        value = item.get(str(kind))
+        if isinstance(value, Media) or (kind == "text" and isinstance(value, str)):
+            return value  # type: ignore[return-value]
+        media = _standard().get(str(kind))
+        if media is not None and isinstance(item.get("path"), str):
+            return media.open(item["path"])
+    raise PromptError(f"{name}: expected a string or media, got {type(item).__name__}; wrap arrays, e.g. Image.from_array(x)")
+
+
+def _standard() -> dict[str, type[Media]]:
+    from anyany import parts
+
+    return {m.modality: m for m in (parts.Image, parts.Audio, parts.Video, parts.TimeSeries, parts.Motion)}
