@@ -23,13 +23,18 @@ SLACK = 16384
 
 @dataclass(frozen=True)
 class Tile:
-    """Rows ``[start, stop)`` and the hulls of their two ranges; ``mask`` is ``(n, m)`` or ``None``."""
+    """Rows ``[start, stop)`` and the hulls of their two ranges; ``mask`` is ``(n, m)`` or ``None``.
+
+    ``keys`` lists the keys of the hulls that some row sees, where there are others between them: those
+    may never have been written, and a weight of zero does not silence NaN.
+    """
 
     start: int
     stop: int
     prefix: tuple[int, int]
     own: tuple[int, int]
     mask: Tensor | None
+    keys: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,11 @@ def _tile(start: int, stop: int, hulls: list[tuple[int, int]], spans: np.ndarray
         keys = np.arange(low, high)
         visible.append((keys >= spans[:, kind, :1]) & (keys < spans[:, kind, 1:]))
     mask = np.concatenate(visible, axis=1)  # (n, m)
-    return Tile(start, stop, hulls[0], hulls[1], None if mask.all() else torch.from_numpy(mask).to(device))
+    seen, keys = mask.any(axis=0), None
+    if not seen.all():
+        every = np.concatenate([np.arange(*hull) for hull in hulls])
+        keys, mask = torch.from_numpy(every[seen]).to(device), mask[:, seen]
+    return Tile(start, stop, *hulls, None if mask.all() else torch.from_numpy(mask).to(device), keys)
 
 
 def tiled_attention(q: Tensor, k: Tensor, v: Tensor, plan: Tiles, scale: float) -> Tensor:
@@ -105,6 +114,8 @@ def tiled_attention(q: Tensor, k: Tensor, v: Tensor, plan: Tiles, scale: float) 
 
 def _keys(x: Tensor, tile: Tile) -> Tensor:
     """Keys or values that the tile's rows may see, ``(m, Hkv, Dh)``."""
+    if tile.keys is not None:
+        return x[tile.keys]
     (a, b), (c, d) = tile.prefix, tile.own
     if b <= a:
         return x[c:d]

@@ -88,6 +88,7 @@ class Conversation:
         self.latest: dict[str, Media] = {}
         self.parts = 0
         self.tokens: list[int] = []
+        self.spoken = 0  # tokens of the text part that is open
         self.rows: dict[str, int] = {}
         self.steps = 0
         self.finish = "stop"
@@ -121,14 +122,15 @@ class Conversation:
     def _text(self, token: int, logprob: float | None) -> Generator[Any, Result, Result | None]:
         """Text until the model picks something else; returns that pick, or ``None`` at the end."""
         part, stream = self._start("text"), TextStream(self.host.text_stream(), self.options.stop)
-        total, finish = 0.0, "stop"
+        total, finish, self.spoken = 0.0, "stop", 0
         while True:
             total += logprob or 0.0
             self.tokens.append(token)
+            self.spoken += 1
             self.rows["text"] = self.rows.get("text", 0) + 1
             if delta := stream.push(token):
                 self.publish(TextDelta(part, delta))
-            spent = len(self.tokens) >= self.options.max_new_tokens
+            spent = self.spoken >= self.options.max_new_tokens
             result = yield self._feed_token(token, pick=not stream.stopped)
             if stream.stopped:
                 self.finish = finish = "stop_string"
@@ -229,7 +231,7 @@ class Conversation:
     def _pick(self, *, fresh: bool) -> Pick:
         """``fresh``: a part has just ended, or nothing has been said; otherwise text is open."""
         emits = {emitter.modality for emitter in self.host.emitters}
-        budget = len(self.tokens) < self.options.max_new_tokens
+        budget = self.options.max_new_tokens > (0 if fresh else self.spoken)
         if self.options.want is None:
             allow = {"text", *emits} if self.options.allow is None else self.options.allow
             begins = allow & emits if self.parts < self.options.max_parts else frozenset()

@@ -18,7 +18,7 @@ class Options:
     Attributes:
         want: The exact sequence of modalities of the reply.
         allow: What the model may choose from; ``None`` is everything that it can emit.
-        max_new_tokens: Budget of text tokens.
+        max_new_tokens: Budget of tokens of each text part.
         budgets: Budget of rows per modality and span.
         max_parts: The reply ends after so many parts.
         stop: Strings that end the reply; they are not part of it.

@@ -1,1 +1,51 @@
-"""The plugin contract, discovery and records. Standard library and pluggy only."""
+"""The plugin contract: all that a manifest needs, from the standard library and pluggy alone.
+
+A manifest imports from here and from nowhere else, so that listing the plugins of a machine stays
+light. The registry itself is ``anyany.plugin.registry``.
+"""
+
+from __future__ import annotations
+
+from anyany.plugin.components import (
+    Codec,
+    CodecStream,
+    Coordinates,
+    Encoder,
+    Look,
+    Plan,
+    Prepared,
+    StreamingCodec,
+    Unit,
+)
+from anyany.plugin.hookspecs import hookimpl
+from anyany.plugin.specs import (
+    ANYANY_API,
+    Capabilities,
+    Codes,
+    CodecSpec,
+    EncoderSpec,
+    ModalitySpec,
+    Spec,
+    Vectors,
+)
+
+__all__ = [
+    "ANYANY_API",
+    "Capabilities",
+    "Codec",
+    "CodecSpec",
+    "CodecStream",
+    "Codes",
+    "Coordinates",
+    "Encoder",
+    "EncoderSpec",
+    "Look",
+    "ModalitySpec",
+    "Plan",
+    "Prepared",
+    "Spec",
+    "StreamingCodec",
+    "Unit",
+    "Vectors",
+    "hookimpl",
+]

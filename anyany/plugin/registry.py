@@ -1,0 +1,157 @@
+"""The registry: which components this process has, and how one is built.
+
+Discovery is the same in every process: it depends on installed distributions and the environment only.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import lru_cache
+from importlib import import_module
+from typing import Any
+
+from anyany.errors import AmbiguousComponentError, MissingPackageError, PluginError, UnknownModalityError
+from anyany.plugin.discovery import Settings, candidates
+from anyany.plugin.loading import load, new_manager
+from anyany.plugin.records import PluginRecord, error_text
+from anyany.plugin.requirements import unmet
+from anyany.plugin.specs import CodecSpec, EncoderSpec, ModalitySpec
+from anyany.plugin.standard import STANDARD
+
+
+class Registry:
+    """Records of all plugins, and the specs of those that are ``ok``."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self._settings = settings or Settings()
+        self._manager = new_manager(self._settings.trace)
+        self._records: list[PluginRecord] = []
+
+    @classmethod
+    def isolated(cls) -> Registry:
+        """A registry that discovers nothing; ``register`` fills it."""
+        return cls()
+
+    @classmethod
+    def discover(cls, settings: Settings | None = None) -> Registry:
+        """A registry of what is installed.
+
+        Raises:
+            PluginError: ``ANYANY_STRICT=1`` and a plugin is neither ``ok`` nor blocked.
+        """
+        found = cls(settings or Settings.from_environment())
+        for candidate in candidates(found._settings):
+            record = candidate.record
+            if record.status == "ok":
+                record = load(found._manager, record, candidate.entry.load)
+            found._records.append(record)
+        found._settle_words()
+        sick = [record for record in found._records if not record.healthy]
+        if found._settings.strict and sick:
+            raise PluginError("ANYANY_STRICT: " + "; ".join(record.explain() for record in sick))
+        return found
+
+    def register(self, plugin: Any, name: str) -> PluginRecord:
+        """Add a manifest module or object by hand, for notebooks and tests.
+
+        Raises:
+            PluginError: It breaks the contract; the message says how.
+        """
+        if any(record.name == name and record.status == "ok" for record in self._records):
+            raise PluginError(f"plugin {name!r}: the name is already taken; choose another")
+        record = load(self._manager, PluginRecord(name=name), lambda: plugin)
+        if record.status != "ok":
+            raise PluginError(record.explain())
+        self._records.append(record)
+        self._settle_words()
+        return record
+
+    @property
+    def records(self) -> tuple[PluginRecord, ...]:
+        """One record per plugin, in order of name."""
+        return tuple(self._records)
+
+    @property
+    def modalities(self) -> dict[str, ModalitySpec]:
+        """All words, the standard ones first."""
+        return {**STANDARD, **{s.name: s for s in self._specs(ModalitySpec)}}
+
+    def encoder(self, which: str) -> EncoderSpec:
+        """The encoder with this id, or the only one of this modality.
+
+        Raises:
+            UnknownModalityError: There is none.
+            AmbiguousComponentError: There are several; the message lists their ids.
+        """
+        return self._find("encoder", which, self._specs(EncoderSpec))
+
+    def codec(self, which: str) -> CodecSpec:
+        """The codec with this id, or the only one of this modality; errors as for ``encoder``."""
+        return self._find("codec", which, self._specs(CodecSpec))
+
+    @property
+    def encoders(self) -> tuple[EncoderSpec, ...]:
+        """All encoders."""
+        return tuple(self._specs(EncoderSpec))
+
+    @property
+    def codecs(self) -> tuple[CodecSpec, ...]:
+        """All codecs."""
+        return tuple(self._specs(CodecSpec))
+
+    def build(self, spec: EncoderSpec | CodecSpec, **config: Any) -> Any:
+        """Import the factory and call it with the spec's configuration, changed by ``config``.
+
+        Raises:
+            MissingPackageError: A package that the spec requires is not installed.
+            PluginError: The factory cannot be imported, or raises.
+        """
+        if problems := unmet(spec.requires):
+            raise MissingPackageError(f"{spec.id}: {'; '.join(problems)}. Try: pip install {' '.join(spec.requires)}")
+        module, _, name = spec.factory.partition(":")
+        try:
+            factory = getattr(import_module(module), name)
+            return factory(**{**spec.config, **config})
+        except Exception as error:
+            raise PluginError(f"{spec.id}: its factory {spec.factory} failed: {error_text(error)}") from error
+
+    def _specs(self, kind: type[Any]) -> Iterable[Any]:
+        return (spec for record in self._records for spec in record.specs if isinstance(spec, kind))
+
+    def _find(self, kind: str, which: str, specs: Iterable[Any]) -> Any:
+        every = list(specs)
+        found = [s for s in every if s.id == which] or [s for s in every if s.modality == which]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            ids = ", ".join(s.id for s in found)
+            raise AmbiguousComponentError(f"{kind} for {which!r}: several are installed: {ids}; name one by its id")
+        raise UnknownModalityError(self._unknown(kind, which, [s.id for s in every]))
+
+    def _unknown(self, kind: str, which: str, ids: list[str]) -> str:
+        plugin = which.split("/")[0]
+        text = f"no {kind} for {which!r}. Installed: {', '.join(ids) or 'none'}."
+        for record in self._records:
+            if record.name == plugin and record.status != "ok":
+                return f"{text} Its plugin did not load: {record.explain()}"
+        close = difflib.get_close_matches(which, ids, 1)
+        return f"{text} " + (f"Did you mean {close[0]!r}?" if close else f"Try: pip install anyany-{plugin}")
+
+    def _settle_words(self) -> None:
+        """Set aside all plugins that claim one new word."""
+        counts = Counter(s.name for s in self._specs(ModalitySpec))
+        clashes = {word for word, count in counts.items() if count > 1}
+        for index, record in enumerate(self._records):
+            claimed = clashes & {s.name for s in record.specs if isinstance(s, ModalitySpec)}
+            if claimed:
+                reason = f"the modality {', '.join(sorted(claimed))!r} is also claimed by another plugin; block one"
+                self._records[index] = replace(record, status="conflict", reason=reason, specs=())
+
+
+@lru_cache(maxsize=1)
+def registry() -> Registry:
+    """The registry of this process; ``registry.cache_clear()`` discovers anew."""
+    return Registry.discover()
