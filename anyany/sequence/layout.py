@@ -1,6 +1,10 @@
 """The layout of a packed batch: spans become intervals and coordinates. O(T) integers, no mask.
 
 Shapes: T packed rows, D documents.
+
+What a row sees: everything of its document up to itself; an inner row of a span that looks both ways,
+up to the last inner row. Marks are causal, so the end mark sees the whole span and the begin mark none of
+it. A noised row sees what the first inner row of its clean span saw, and its own noised rows.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from torch import Tensor
 
 from anyany.errors import LayoutError
 from anyany.sequence.coordinates import PositionScheme, place
+from anyany.sequence.intervals import check_intervals
 from anyany.sequence.span import Span
 
 
@@ -57,72 +62,83 @@ class Layout:
             scheme: Maps declared coordinates to positions.
 
         Raises:
-            LayoutError: A span has no valid length, coordinates or reference.
+            LayoutError: A span has no valid length, coordinates, place or reference.
         """
-        total = sum(span.rows for spans in documents for span in spans)
-        intervals = np.zeros((total, 2, 2), np.int32)
-        coordinates = np.empty((total, 3), np.float32)
+        lengths = [sum(span.rows for span in spans) for spans in documents]
+        bounds = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
+        intervals = np.zeros((bounds[-1], 2, 2), np.int32)
+        coordinates = np.empty((bounds[-1], 3), np.float32)
         placed: list[PlacedSpan] = []
-        bounds = [0]
         for number, spans in enumerate(documents):
-            _lay_out(number, spans, bounds[-1], scheme, intervals, coordinates, placed)
-            bounds.append(bounds[-1] + sum(span.rows for span in spans))
-        return cls(
-            tuple(placed), torch.from_numpy(intervals), torch.from_numpy(coordinates), torch.tensor(bounds)
+            first, end = bounds[number], bounds[number + 1]
+            starts = _fill(spans, int(first), scheme, intervals, coordinates[first:end])
+            placed += [PlacedSpan(number, i, starts[i], span) for i, span in enumerate(spans)]
+        layout = cls(
+            tuple(placed),
+            torch.from_numpy(intervals),
+            torch.from_numpy(coordinates),
+            torch.from_numpy(bounds),
         )
+        check_intervals(layout.intervals, layout.rows)
+        return layout
 
 
-def _lay_out(
-    number: int, spans: Sequence[Span], first: int, scheme: PositionScheme,
-    intervals: np.ndarray, coordinates: np.ndarray, placed: list[PlacedSpan],
-) -> None:  # fmt: skip
-    """Fill the rows of one document."""
+def _fill(
+    spans: Sequence[Span], first: int, scheme: PositionScheme, intervals: np.ndarray, coordinates: np.ndarray
+) -> list[int]:
+    """Fill one document.
+
+    Args:
+        spans: Of the document.
+        first: Its first row in the batch.
+        scheme: Maps declared coordinates to positions.
+        intervals: ``(T, 2, 2)`` of the whole batch.
+        coordinates: ``(rows, 3)`` of this document.
+
+    Returns:
+        First row of each span, in the batch.
+    """
     start, base = first, 0.0
     starts: list[int] = []
     for index, span in enumerate(spans):
+        if span.rows < 0:
+            raise LayoutError(f"{span.component}, part {span.part}: expected rows >= 0, got {span.rows}")
         end = start + span.rows
         starts.append(start)
+        own, here = intervals[start:end, 1], coordinates[start - first : end - first]
         if span.noised:
-            clean = _clean_span(spans, index, starts)
-            intervals[start:end, 0] = first, starts[span.of] + 1
-            intervals[start:end, 1] = start, end
-            coordinates[start:end] = coordinates[clean]
+            clean = _clean(spans, index, starts)
+            intervals[start:end, 0] = first, clean  # all before the clean rows, begin mark included
+            own[:] = start, end
+            here[:] = coordinates[clean - first : clean - first + span.rows]
         else:
-            coordinates[start:end], base = place(span, base, scheme)
-            intervals[start:end, 1, 0] = first
-            intervals[start:end, 1, 1] = np.arange(start + 1, end + 1)
+            if index and spans[index - 1].noised:
+                raise LayoutError(
+                    f"{span.component}, part {span.part}: it stands behind a noised span and would see it; "
+                    "put noised spans at the end of their document"
+                )
+            here[:], base = place(span, base, scheme)
+            own[:, 0] = first
+            own[:, 1] = np.arange(start + 1, end + 1)
             if span.look == "full":
-                inner = slice(start + 1, end - 1) if span.marks else slice(start, end)
-                intervals[inner, 1, 1] = inner.stop
-        placed.append(PlacedSpan(number, index, start, span))
+                inner = own[1:-1] if span.marks else own
+                inner[:, 1] = end - 1 if span.marks else end
         start = end
+    return starts
 
 
-def _clean_span(spans: Sequence[Span], index: int, starts: Sequence[int]) -> slice:
-    """Inner rows of the span that a noised one copies."""
-    span = spans[index]
-    if not 0 <= span.of < index or spans[span.of].noised:
-        raise LayoutError(f"{span.component}, part {span.part}: a noised span must copy an earlier clean span")
-    if spans[span.of].rows - 2 != span.rows:
+def _clean(spans: Sequence[Span], index: int, starts: Sequence[int]) -> int:
+    """First inner row of the clean span that the noised span ``index`` copies."""
+    noised = spans[index]
+    if not 0 <= noised.of < index or spans[noised.of].noised:
         raise LayoutError(
-            f"{span.component}, part {span.part}: the noised copy has {span.rows} rows, "
-            f"the clean span {spans[span.of].rows - 2}"
+            f"{noised.component}, part {noised.part}: a noised span must copy an earlier clean span, "
+            f"got of={noised.of} at place {index}"
         )
-    return slice(starts[span.of] + 1, starts[span.of] + 1 + span.rows)
-
-
-def check_intervals(intervals: Tensor, keys: int) -> None:
-    """Check intervals once, where they are built or come in.
-
-    Raises:
-        LayoutError: A range leaves ``[0, keys]``, runs backwards, or shares a key with the other.
-    """
-    if intervals.dim() != 3 or tuple(intervals.shape[1:]) != (2, 2):
-        raise LayoutError(f"intervals: expected (T, 2, 2), got {tuple(intervals.shape)}")
-    low, high = intervals[..., 0], intervals[..., 1]
-    if bool(((low < 0) | (high > keys) | (low > high)).any()):
-        raise LayoutError(f"intervals: every range must satisfy 0 <= lo <= hi <= {keys}")
-    overlap = torch.minimum(high[:, 0], high[:, 1]) > torch.maximum(low[:, 0], low[:, 1])
-    if bool(overlap.any()):
-        row = int(overlap.nonzero()[0])
-        raise LayoutError(f"intervals: the two ranges of row {row} share keys: {intervals[row].tolist()}")
+    clean = spans[noised.of]
+    if clean.rows - clean.marks != noised.rows:
+        raise LayoutError(
+            f"{noised.component}, part {noised.part}: the noised copy has {noised.rows} rows, "
+            f"its clean span {clean.rows - clean.marks} inner rows; they must be equal"
+        )
+    return starts[noised.of] + (1 if clean.marks else 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from anyany.errors import SpanMismatchError
 from anyany.plugin.components import Coordinates, Look
 
 View = Literal["text", "features", "latents"]
@@ -40,3 +41,22 @@ class Span:
     def marks(self) -> int:
         """Rows that are begin and end marks."""
         return 0 if self.view == "text" or self.noised else 2
+
+
+def declared_vs_produced(component: str, part: int, declared: int, produced: int) -> None:
+    """Hold a component to the rows that it declared before it ran.
+
+    Args:
+        component: Id, such as ``"image/patch"``.
+        part: Index of the part in its document, ``-1`` for none.
+        declared: Rows of ``prepare`` or ``plan``, marks not counted.
+        produced: Rows of the forward pass.
+
+    Raises:
+        SpanMismatchError: They differ.
+    """
+    if declared != produced:
+        raise SpanMismatchError(
+            f"{component}, part {part}: declared {declared} rows, produced {produced}; "
+            "its prepare() must declare exactly what its forward pass makes"
+        )
