@@ -48,7 +48,9 @@ class ImuEncoder(nn.Module):
         times = np.arange(len(media.readings), dtype=np.float32) / media.rate
         values = np.stack([times, np.zeros_like(times), np.zeros_like(times)], axis=1)
         return Prepared(
-            arrays={"x": media.readings}, rows=len(media.readings), coordinates=Coordinates(values=values, unit="seconds")
+            arrays={"x": media.readings},
+            rows=len(media.readings),
+            coordinates=Coordinates(values=values, unit="seconds"),
         )
 
     def forward(self, batch: Sequence[Prepared]) -> Tensor:

@@ -77,7 +77,9 @@ class BackboneConfig:
         for key in data:
             if key not in known:
                 close = difflib.get_close_matches(key, known, 1)
-                raise CheckpointError(f"backbone: unknown key {key!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
+                raise CheckpointError(
+                    f"backbone: unknown key {key!r}" + (f"; did you mean {close[0]!r}?" if close else "")
+                )
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
         return cls(**values)
 

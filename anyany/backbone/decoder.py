@@ -68,10 +68,13 @@ class Backbone(nn.Module):
         return self.norm(x)
 
     def new_pool(
-        self, rows: int, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, debug: bool = False
+        self,
+        rows: int,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        debug: bool = False,
     ) -> KVPool:
         """A cache of ``rows`` rows for this stack."""
         mixer: Attention = self.blocks[0].mixer
-        return KVPool(
-            len(self.blocks), mixer.kv_heads, mixer.head_dim, rows, device=device, dtype=dtype, debug=debug
-        )
+        return KVPool(len(self.blocks), mixer.kv_heads, mixer.head_dim, rows, device=device, dtype=dtype, debug=debug)

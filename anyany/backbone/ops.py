@@ -18,7 +18,13 @@ def plan_attention(intervals: Tensor) -> Tiles:
 
 
 def interval_attention(
-    q: Tensor, k: Tensor, v: Tensor, intervals: Tensor, *, scale: float | None = None, plan: Tiles | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    intervals: Tensor,
+    *,
+    scale: float | None = None,
+    plan: Tiles | None = None,
 ) -> Tensor:
     """Attention where each row sees at most two half-open key ranges.
 

@@ -64,6 +64,7 @@ class LearnedPositions(nn.Module):
         index = coordinates[:, 0].long()
         if len(index) and int(index.max()) >= self.table.num_embeddings:
             raise LayoutError(
-                f"positions: {int(index.max()) + 1} needed, the backbone has {self.table.num_embeddings}; shorten the prompt"
+                f"positions: {int(index.max()) + 1} needed, the backbone has {self.table.num_embeddings}; "
+                "shorten the prompt"
             )
         return x + self.table(index)

@@ -80,7 +80,12 @@ class Conversation:
     """State of one reply. ``run()`` is the generator that the engine drives."""
 
     def __init__(
-        self, host: Host, messages: Any, options: Options, draw: torch.Generator, publish: Callable[[Event], None]
+        self,
+        host: Host,
+        messages: Any,
+        options: Options,
+        draw: torch.Generator,
+        publish: Callable[[Event], None],
     ) -> None:
         self.host, self.messages, self.options = host, messages, options
         self.draw, self.publish = draw, publish
@@ -182,9 +187,7 @@ class Conversation:
         self.publish(SpanEnd(part, media, finish))
         coordinates, self.base = self._place(emitter, plan, count)
         last = self._done()
-        result = yield Step(
-            emitter.head.end[None], coordinates[-1:], pick=None if last else self._pick(fresh=True)
-        )
+        result = yield Step(emitter.head.end[None], coordinates[-1:], pick=None if last else self._pick(fresh=True))
         return None if last else result
 
     def _place(self, emitter: Emitter, plan: Plan, count: int) -> tuple[Tensor, float]:
@@ -195,9 +198,7 @@ class Conversation:
         placed, base = place(span, self.base, self.host.scheme)
         return torch.as_tensor(placed), base
 
-    def _context(
-        self, emitter: Emitter, plan: Plan, budget: int, push: Callable[[Tensor], None]
-    ) -> EmitContext:
+    def _context(self, emitter: Emitter, plan: Plan, budget: int, push: Callable[[Tensor], None]) -> EmitContext:
         placed, _ = self._place(emitter, plan, plan.rows)
         rule: Sampling = self.options.rule(emitter.modality)
         unconditional = None

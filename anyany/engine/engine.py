@@ -245,7 +245,11 @@ class Engine:
         if len(jobs) == 1:
             ask = jobs[0][0]
             return self.backbone(
-                ask.rows.to(self.dtype), ask.coordinates, intervals[0], cache=self.pool, slots=slice(*slots[0])
+                ask.rows.to(self.dtype),
+                ask.coordinates,
+                intervals[0],
+                cache=self.pool,
+                slots=slice(*slots[0]),
             )
         return self.backbone(
             torch.cat([ask.rows for ask, _ in jobs]).to(self.dtype),
@@ -282,9 +286,7 @@ class Engine:
                 answers[index] = (picked, row) if finite[row] else broken
         return answers
 
-    def _pick_alone(
-        self, asking: list[Live], hidden: list[Tensor], members: list[int], answers: list[Any]
-    ) -> None:
+    def _pick_alone(self, asking: list[Live], hidden: list[Tensor], members: list[int], answers: list[Any]) -> None:
         """Find the request that broke the joint call, so that only it fails."""
         for index in members:
             pick: Pick = asking[index].ask.pick  # type: ignore[union-attr,assignment]
@@ -319,9 +321,7 @@ def _check(ask: Step, width: int) -> None:
     if ask.rows.dim() != 2 or ask.rows.shape[1] != width or len(ask.rows) == 0:
         raise LayoutError(f"step: expected rows (n >= 1, {width}), got {tuple(ask.rows.shape)}")
     if tuple(ask.coordinates.shape) != (len(ask.rows), 3):
-        raise LayoutError(
-            f"step: expected coordinates ({len(ask.rows)}, 3), got {tuple(ask.coordinates.shape)}"
-        )
+        raise LayoutError(f"step: expected coordinates ({len(ask.rows)}, 3), got {tuple(ask.coordinates.shape)}")
     if not ask.rows.isfinite().all():
         raise LayoutError("step: expected finite rows, got NaN or infinity; the component that made them is at fault")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from typing import Any
 
 from anyany.errors import RequestError, UnknownModalityError
@@ -98,7 +99,7 @@ def _want(want: Iterable[str], emits: Sequence[str]) -> tuple[str, ...]:
     wanted = tuple(_modalities("want", want, emits))
     if not wanted:
         raise RequestError("want: expected at least one modality, got none")
-    if any(a == b == "text" for a, b in zip(wanted, wanted[1:], strict=False)):
+    if any(a == b == "text" for a, b in pairwise(wanted)):
         raise RequestError("want: 'text' twice in a row is one part; name it once")
     return wanted
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from anyany.errors import GuidanceError
-from anyany.heads.steps import EmitContext, Emission, Fork, Join, Pick, Picked, Sampling, Step
+from anyany.heads.steps import Emission, EmitContext, Fork, Join, Pick, Picked, Sampling, Step
 
 
 class HeadLoss(NamedTuple):
@@ -59,7 +59,11 @@ class Head(nn.Module):
         raise TypeError(f"{type(self).__name__} does not define loss")
 
     def pick(
-        self, hidden: Tensor, rules: Sequence[Sampling], draws: Sequence[torch.Generator], states: Sequence[Any]
+        self,
+        hidden: Tensor,
+        rules: Sequence[Sampling],
+        draws: Sequence[torch.Generator],
+        states: Sequence[Any],
     ) -> Picked:
         """Sample the next latent of B requests from ``hidden (B, G, D)``.
 

@@ -60,13 +60,15 @@ class DepthHead(Head):
                 state = self._advance(state, skip, book, latents[:, book])
         if not fixed:
             ends = end_targets(lengths, hidden.device)
-            total = total + F.binary_cross_entropy_with_logits(
-                self.stop(hidden)[:, 0].float(), ends, reduction="sum"
-            )
+            total = total + F.binary_cross_entropy_with_logits(self.stop(hidden)[:, 0].float(), ends, reduction="sum")
         return HeadLoss(total, len(rows))
 
     def pick(
-        self, hidden: Tensor, rules: Sequence[Sampling], draws: Sequence[torch.Generator], states: Sequence[Any]
+        self,
+        hidden: Tensor,
+        rules: Sequence[Sampling],
+        draws: Sequence[torch.Generator],
+        states: Sequence[Any],
     ) -> Picked:
         """Codes ``(B, K)``, book by book for all requests at once."""
         state, skip = torch.tanh(self.first(hidden)), self.skip(hidden)  # (B, G, E)

@@ -34,7 +34,7 @@ class DiscreteHead(Head):
 
     def loss(self, hidden: Tensor, latents: Tensor, lengths: Sequence[int], fixed: bool) -> HeadLoss:
         """Cross-entropy over the codes and, unless ``fixed``, the end."""
-        rows, last = boundaries(lengths, hidden.device)
+        rows, _ = boundaries(lengths, hidden.device)
         if fixed:
             logits = self.logits(hidden[rows])[:, : self.vocab].float()
             return HeadLoss(F.cross_entropy(logits, latents[:, 0], reduction="sum"), len(rows))
@@ -43,7 +43,11 @@ class DiscreteHead(Head):
         return HeadLoss(F.cross_entropy(self.logits(hidden).float(), targets, reduction="sum"), len(hidden))
 
     def pick(
-        self, hidden: Tensor, rules: Sequence[Sampling], draws: Sequence[torch.Generator], states: Sequence[Any]
+        self,
+        hidden: Tensor,
+        rules: Sequence[Sampling],
+        draws: Sequence[torch.Generator],
+        states: Sequence[Any],
     ) -> Picked:
         """Codes ``(B, 1)``; a request whose state is false cannot end."""
         logits = combine(self.logits(hidden).float(), rules)  # (B, V + 1)

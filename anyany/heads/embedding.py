@@ -49,7 +49,11 @@ class EmbeddingHead(Head):
         return HeadLoss(total, len(rows))
 
     def pick(
-        self, hidden: Tensor, rules: Sequence[Sampling], draws: Sequence[torch.Generator], states: Sequence[Any]
+        self,
+        hidden: Tensor,
+        rules: Sequence[Sampling],
+        draws: Sequence[torch.Generator],
+        states: Sequence[Any],
     ) -> Picked:
         """Vectors ``(B, d)``."""
         latents = self.scale.inverse(combine(self.vector(hidden).float(), rules))

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from anyany.heads.base import Head, HeadLoss, boundaries, end_targets, open_guidance
 from anyany.heads.depth import decide_end
 from anyany.heads.guidance import combine
-from anyany.heads.steps import EmitContext, Emission, Join, Picked, Sampling, Step
+from anyany.heads.steps import Emission, EmitContext, Join, Picked, Sampling, Step
 from anyany.heads.vectors import Scale, VectorEmbedding
 
 REPEATS = 4
@@ -95,10 +95,16 @@ class FlowHead(Head):
         return HeadLoss(total, len(rows))
 
     def pick(
-        self, hidden: Tensor, rules: Sequence[Sampling], draws: Sequence[torch.Generator], states: Sequence[Any]
+        self,
+        hidden: Tensor,
+        rules: Sequence[Sampling],
+        draws: Sequence[torch.Generator],
+        states: Sequence[Any],
     ) -> Picked:
         """Vectors ``(B, d)`` by midpoint steps; the temperature scales the first noise."""
-        noise = [rule.temperature * torch.randn(self.dim, generator=draw) for rule, draw in zip(rules, draws, strict=True)]
+        noise = [
+            rule.temperature * torch.randn(self.dim, generator=draw) for rule, draw in zip(rules, draws, strict=True)
+        ]
         x = torch.stack(noise).to(hidden.device)  # (B, d)
         steps = max(rule.steps for rule in rules)
 

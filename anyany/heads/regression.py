@@ -66,7 +66,11 @@ class RegressionHead(Head):
         return HeadLoss(total, len(rows))
 
     def pick(
-        self, hidden: Tensor, rules: Sequence[Sampling], draws: Sequence[torch.Generator], states: Sequence[Any]
+        self,
+        hidden: Tensor,
+        rules: Sequence[Sampling],
+        draws: Sequence[torch.Generator],
+        states: Sequence[Any],
     ) -> Picked:
         """Vectors ``(B, d)``; ``extra["quantiles"]`` is ``(B, d, Q)`` in the scale of the latents."""
         levels = combine(self.quantiles(hidden).float(), rules)  # (B, d, Q)

@@ -109,7 +109,11 @@ def _add_noised(
 
 
 def _with_marks(
-    produced: Tensor, marks: torch.nn.Module, members: Sequence[Placed], blocks: list[Tensor], where: list[int]
+    produced: Tensor,
+    marks: torch.nn.Module,
+    members: Sequence[Placed],
+    blocks: list[Tensor],
+    where: list[int],
 ) -> None:
     blocks.append(produced)
     for item in members:
@@ -145,9 +149,7 @@ def _check_rows(name: str, piece: Piece, prepared: Prepared | None, produced: in
         )
 
 
-def losses(
-    model: Model, pieces: Sequence[Placed], embedded: Embedded, hidden: Tensor
-) -> dict[str, HeadLoss]:
+def losses(model: Model, pieces: Sequence[Placed], embedded: Embedded, hidden: Tensor) -> dict[str, HeadLoss]:
     """Loss of each head that has something to learn: ``text`` and codec ids.
 
     Args:

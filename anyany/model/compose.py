@@ -95,5 +95,3 @@ def compose(
     for name in ("backbone", "text"):
         model.components[name].load_state_dict(base.components[name].state_dict())
     return model.eval()
-
-

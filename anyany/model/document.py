@@ -85,9 +85,7 @@ class Planner:
         self.codecs = codecs
         self.denoising = denoising
 
-    def plan(
-        self, messages: Sequence[Message], *, reply: bool = False, train: bool = False
-    ) -> Document:
+    def plan(self, messages: Sequence[Message], *, reply: bool = False, train: bool = False) -> Document:
         """Spans of a conversation.
 
         Args:

@@ -133,9 +133,7 @@ class Model(nn.Module):
 
     # Training.
 
-    def forward(
-        self, documents: Sequence[Document], draw: torch.Generator | None = None
-    ) -> dict[str, Any]:
+    def forward(self, documents: Sequence[Document], draw: torch.Generator | None = None) -> dict[str, Any]:
         """Losses of a packed batch of documents that were planned with ``train=True``.
 
         Args:
@@ -243,9 +241,7 @@ class Host:
         marks = model.tokenizer.marks
         self.model = model
         self.picker = TextPicker(model.text, model.calls().detach())
-        self.emitters = [
-            Emitter(d.spec.modality, d.codec, d.head, d.spec.can.streaming) for d in model.decoders
-        ]
+        self.emitters = [Emitter(d.spec.modality, d.codec, d.head, d.spec.can.streaming) for d in model.decoders]
         self.ends = marks.ends
         self.tokens = model.tokenizer.vocab
         self.scheme = model.backbone.scheme
@@ -274,5 +270,3 @@ class _TokenStream:
 
     def step(self, token: int) -> str | None:
         return self.decoder.step(self.tokenizer.backend, token)
-
-

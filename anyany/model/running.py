@@ -87,9 +87,7 @@ def generate_batch(
                     raise
                 outcomes.append(error)
         engine.run()
-    results = [
-        o if isinstance(o, BaseException) else (o.error or o.reply()) for o in outcomes
-    ]
+    results = [o if isinstance(o, BaseException) else (o.error or o.reply()) for o in outcomes]
     if errors == "raise":
         for result in results:
             if isinstance(result, BaseException):
@@ -122,9 +120,7 @@ def _events(engine: Engine, request: Request) -> Iterator[Event]:
         engine.close()
 
 
-async def stream_async(
-    model: Model, prompt: Any, *, seed: int, options: Mapping[str, Any]
-) -> AsyncIterator[Event]:
+async def stream_async(model: Model, prompt: Any, *, seed: int, options: Mapping[str, Any]) -> AsyncIterator[Event]:
     """See ``Model.stream_async``."""
     events = stream(model, prompt, seed=seed, options=options)
     end = object()

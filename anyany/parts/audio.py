@@ -42,7 +42,9 @@ class Audio(Media):
         values = np.asarray(array)
         if values.dtype.kind in "iu":
             limit = float(np.iinfo(values.dtype).max)
-            values = values.astype(np.float32) / limit * (2 if values.dtype.kind == "u" else 1) - (values.dtype.kind == "u")
+            values = values.astype(np.float32) / limit * (2 if values.dtype.kind == "u" else 1) - (
+                values.dtype.kind == "u"
+            )
         return cls(np.atleast_2d(values).astype(np.float32), rate)
 
     @classmethod

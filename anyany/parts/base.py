@@ -40,7 +40,9 @@ class Media:
         try:
             data = Path(path).read_bytes()
         except OSError:
-            raise MediaDecodeError(f"{cls.modality}: cannot read the file {Path(path).name!r}; check the path") from None
+            raise MediaDecodeError(
+                f"{cls.modality}: cannot read the file {Path(path).name!r}; check the path"
+            ) from None
         return cls.from_bytes(data)
 
     @classmethod
@@ -91,7 +93,7 @@ class Media:
             object.__setattr__(self, name, value)
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.key() == other.key()  # type: ignore[attr-defined]
+        return type(self) is type(other) and self.key() == other.key()
 
     def __hash__(self) -> int:
         return hash(self.key())
@@ -108,7 +110,9 @@ def image_tag(picture: PILImage, label: str) -> str:
     """A picture as HTML without any other file."""
     from anyany.media.image import encode
 
-    return data_tag("img", encode(np.asarray(picture.convert("RGB")), "png"), "image/png", f'alt="{html.escape(label)}"')
+    return data_tag(
+        "img", encode(np.asarray(picture.convert("RGB")), "png"), "image/png", f'alt="{html.escape(label)}"'
+    )
 
 
 def data_tag(tag: str, data: bytes, mime: str, attributes: str = "") -> str:

@@ -65,11 +65,13 @@ def _part(name: str, item: Any) -> str | Media:
         kind = item.get("type")
         value = item.get(str(kind))
         if isinstance(value, Media) or (kind == "text" and isinstance(value, str)):
-            return value  # type: ignore[return-value]
+            return value
         media = _standard().get(str(kind))
         if media is not None and isinstance(item.get("path"), str):
             return media.open(item["path"])
-    raise PromptError(f"{name}: expected a string or media, got {type(item).__name__}; wrap arrays, e.g. Image.from_array(x)")
+    raise PromptError(
+        f"{name}: expected a string or media, got {type(item).__name__}; wrap arrays, e.g. Image.from_array(x)"
+    )
 
 
 def _standard() -> dict[str, type[Media]]:

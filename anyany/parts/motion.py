@@ -62,7 +62,9 @@ class Motion(Media):
         rotations, root = np.asarray(self.rotations, np.float32), np.asarray(self.root, np.float32)
         joints = len(self.skeleton.names)
         if rotations.ndim != 3 or rotations.shape[1:] != (joints, 4) or root.shape != (len(rotations), 3):
-            raise MediaError(f"motion: expected rotations (T, {joints}, 4) and root (T, 3), got {rotations.shape}, {root.shape}")
+            raise MediaError(
+                f"motion: expected rotations (T, {joints}, 4) and root (T, 3), got {rotations.shape}, {root.shape}"
+            )
         if len(rotations) == 0:
             raise EmptyMediaError("motion: expected at least one frame, got none")
         norms = np.linalg.norm(rotations, axis=-1, keepdims=True)

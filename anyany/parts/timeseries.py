@@ -50,9 +50,7 @@ class TimeSeries(Media):
         self._freeze(values=values, columns=columns, times=times)
 
     @classmethod
-    def from_array(
-        cls, array: npt.ArrayLike, *, columns: Sequence[str] = (), frequency: str | None = None
-    ) -> Self:
+    def from_array(cls, array: npt.ArrayLike, *, columns: Sequence[str] = (), frequency: str | None = None) -> Self:
         """From ``(T,)`` or ``(T, C)``."""
         values = np.asarray(array, np.float64)
         return cls(values[:, None] if values.ndim == 1 else values, tuple(columns), None, frequency)

@@ -21,8 +21,8 @@ from anyany.plugin.hookspecs import hookimpl
 from anyany.plugin.specs import (
     ANYANY_API,
     Capabilities,
-    Codes,
     CodecSpec,
+    Codes,
     EncoderSpec,
     ModalitySpec,
     Spec,

@@ -88,7 +88,7 @@ def _origin(entry: metadata.EntryPoint) -> tuple[str, str]:
     headers = entry.dist.metadata if entry.dist else None
     if not headers:
         return "", ""
-    return str(headers.get("Name") or ""), str(headers.get("Version") or "")
+    return tuple(str(headers[key]) if key in headers else "" for key in ("Name", "Version"))  # type: ignore[return-value]
 
 
 def _examine(entry: metadata.EntryPoint, settings: Settings) -> Candidate:

@@ -35,7 +35,8 @@ def unmet(requirements: Iterable[str]) -> list[str]:
 def unmet_by_distribution(distribution: metadata.Distribution) -> list[str]:
     """Same, for ``Requires-Python`` and ``Requires-Dist`` of a distribution."""
     problems = unmet(distribution.requires or ())
-    wanted = distribution.metadata.get("Requires-Python") if distribution.metadata else None
+    headers = distribution.metadata
+    wanted = headers["Requires-Python"] if headers and "Requires-Python" in headers else None
     if wanted and not _python_fits(str(wanted)):
         problems.insert(0, f"needs Python {wanted}, found {platform.python_version()}")
     return problems

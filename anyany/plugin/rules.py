@@ -12,7 +12,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from anyany.plugin.discovery import NAME
 from anyany.plugin.records import to_json
-from anyany.plugin.specs import Codes, CodecSpec, EncoderSpec, ModalitySpec, Spec, Vectors
+from anyany.plugin.specs import CodecSpec, Codes, EncoderSpec, ModalitySpec, Spec, Vectors
 from anyany.plugin.standard import STANDARD, TEXT
 
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")

@@ -49,14 +49,26 @@ def test_allow_limits_the_choice(make_model):
 @pytest.mark.parametrize("kind", ["codes", "books", "regression", "flow"])
 def test_alone_equals_among_others(make_model, kind):
     model = make_model(kind=kind)
-    prompts = [["one"], PROMPT, [IMU, IMU], ["what is this?", IMU], ["two three"], [IMU], ["four"], ["hello world"]]
+    prompts = [
+        ["one"],
+        PROMPT,
+        [IMU, IMU],
+        ["what is this?", IMU],
+        ["two three"],
+        [IMU],
+        ["four"],
+        ["hello world"],
+    ]
     options = {"want": ["text", "imu", "text"], "max_new_tokens": 5}
     together = model.generate_batch(prompts, seed=7, **options)
     for index, prompt in enumerate(prompts):
         alone = model.generate(prompt, seed=7 + index, **options)
         assert alone.text == together[index].text
         torch.testing.assert_close(
-            torch.tensor(alone.parts[1].readings), torch.tensor(together[index].parts[1].readings), rtol=1e-4, atol=1e-4
+            torch.tensor(alone.parts[1].readings),
+            torch.tensor(together[index].parts[1].readings),
+            rtol=1e-4,
+            atol=1e-4,
         )
 
 
