@@ -39,7 +39,7 @@ def check_intervals(intervals: Tensor, keys: int) -> None:
         raise LayoutError(f"intervals: the two ranges of row {row} share keys: {intervals[row].tolist()}")
 
 
-def window(intervals: Tensor, w: int, slots: Tensor | None = None) -> Tensor:
+def window(intervals: Tensor, w: int, slots: slice | Tensor | None = None) -> Tensor:
     """A sliding window is one ``max`` on the intervals.
 
     A row sees at most ``w`` rows up to itself. The rows of the prefix count as standing right before the
@@ -56,7 +56,9 @@ def window(intervals: Tensor, w: int, slots: Tensor | None = None) -> Tensor:
     """
     if w < 1:
         raise LayoutError(f"window: expected at least 1 row, got {w}")
-    index = torch.arange(len(intervals)) if slots is None else slots
+    if slots is None:
+        slots = slice(0, len(intervals))
+    index = torch.arange(slots.start, slots.stop) if isinstance(slots, slice) else slots
     index = index.to(intervals)  # (T,)
     own, prefix = intervals[:, 1], intervals[:, 0]
     out = intervals.clone()
