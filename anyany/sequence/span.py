@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from anyany.errors import SpanMismatchError
+from anyany.errors import LayoutError, SpanMismatchError
 from anyany.plugin.components import Coordinates, Look
 
 View = Literal["text", "features", "latents"]
@@ -26,6 +26,9 @@ class Span:
         noised: Rows of a copy that is being denoised: it stands behind its document's clean rows and
             sees what the clean span saw, and itself; no other row sees it. It has no marks.
         of: For a noised span, the index in the document of the clean span that it copies.
+
+    Raises:
+        LayoutError: There are fewer rows than marks.
     """
 
     component: str
@@ -36,6 +39,10 @@ class Span:
     look: Look = "causal"
     noised: bool = False
     of: int = -1
+
+    def __post_init__(self) -> None:
+        if self.rows < self.marks:
+            raise LayoutError(f"{self.component}, part {self.part}: {self.rows} rows cannot hold {self.marks} marks")
 
     @property
     def marks(self) -> int:
