@@ -52,7 +52,7 @@ class Motion(Media):
     """A clip: ``rotations (T, J, 4)`` local unit quaternions (w, x, y, z), ``root (T, 3)``, at ``fps``."""
 
     modality: ClassVar[str] = "motion"
-    formats: ClassVar[tuple[str, ...]] = ("npz", "bvh")
+    formats: ClassVar[tuple[str, ...]] = ("npz",)
     rotations: npt.NDArray[np.float32]
     root: npt.NDArray[np.float32]
     skeleton: Skeleton
@@ -76,14 +76,14 @@ class Motion(Media):
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """Decode npz, bvh, or the first animation of a glb."""
+        """Decode npz."""
         from anyany.media.motion import decode
 
         rotations, root, skeleton, fps = decode(data)
         return cls(rotations, root, Skeleton(*skeleton), fps)
 
     def to_bytes(self, format: str | None = None) -> bytes:
-        """Encode as npz or bvh."""
+        """Encode as npz."""
         from anyany.media.motion import encode
 
         s = self.skeleton

@@ -1,0 +1,71 @@
+"""Pictures: png, jpeg, webp and gif, by Pillow."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+import numpy.typing as npt
+
+from anyany.errors import EmptyMediaError, MediaDecodeError, MediaTooLargeError, UnsupportedMediaError
+from anyany.media.limits import DEFAULT, Limits
+from anyany.media.packages import check_size, need
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+
+
+def decode(data: bytes, limits: Limits = DEFAULT) -> npt.NDArray[np.uint8]:
+    """Bytes -> ``(H, W, 3)`` RGB, upright, on white where transparent; of an animation the first frame.
+
+    Raises:
+        MediaError: Not one of the formats, damaged, empty or too large. Size is checked before decoding.
+    """
+    check_size("image", data, limits)
+    if not data:
+        raise EmptyMediaError("image: expected a file, got no bytes")
+    pillow, ops = need("PIL.Image", "pillow"), need("PIL.ImageOps", "pillow")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            picture = pillow.open(io.BytesIO(data), formats=FORMATS)
+    except pillow.DecompressionBombError:
+        raise MediaTooLargeError(f"image: at most {limits.pixels} pixels; scale it down") from None
+    except Exception:
+        raise UnsupportedMediaError(
+            f"image: expected one of {', '.join(FORMATS).lower()}; the bytes are none of them"
+        ) from None
+    width, height = picture.size
+    if width * height > limits.pixels or max(width, height) > limits.side:
+        raise MediaTooLargeError(
+            f"image: at most {limits.pixels} pixels and {limits.side} a side, got {width}x{height}; scale it down"
+        )
+    try:
+        picture.load()
+        return _rgb(ops.exif_transpose(picture))
+    except Exception:
+        raise MediaDecodeError("image: the file is damaged or cut off; save it again") from None
+
+
+def _rgb(picture: object) -> npt.NDArray[np.uint8]:
+    p: object = picture
+    mode = p.mode  # type: ignore[attr-defined]
+    if mode.startswith("I;16") or mode == "I":
+        values = np.asarray(p).astype(np.float64)
+        return np.repeat((values / 257).round().clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    if mode in ("RGBA", "LA", "PA") or "transparency" in p.info:  # type: ignore[attr-defined]
+        rgba = np.asarray(p.convert("RGBA")).astype(np.float32)  # type: ignore[attr-defined]
+        alpha = rgba[..., 3:] / 255
+        return np.round(rgba[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    return np.asarray(p.convert("RGB"))  # type: ignore[attr-defined]
+
+
+def encode(pixels: npt.NDArray[np.uint8], format: str) -> bytes:
+    """``(H, W, 3)`` -> the bytes of a file."""
+    kind = {"jpg": "JPEG"}.get(format, format.upper())
+    if kind not in FORMATS:
+        raise UnsupportedMediaError(f"image: cannot write {format!r}; choose one of {', '.join(FORMATS).lower()}")
+    out = io.BytesIO()
+    options = {"quality": 92} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
+    need("PIL.Image", "pillow").fromarray(pixels).save(out, kind, **options)
+    return out.getvalue()

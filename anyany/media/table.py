@@ -1,0 +1,82 @@
+"""Series: csv and parquet, by pandas."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from anyany.errors import EmptyMediaError, MediaDecodeError, MediaError, MediaTooLargeError, UnsupportedMediaError
+from anyany.media.limits import DEFAULT, Limits
+from anyany.media.packages import check_size, need
+
+Decoded = tuple[npt.NDArray[np.float64], tuple[str, ...], npt.NDArray[np.datetime64] | None, str | None]
+
+
+def decode(data: bytes, limits: Limits = DEFAULT) -> Decoded:
+    """Bytes -> values ``(T, C)``, columns, times or ``None``, frequency or ``None``.
+
+    The first column that holds no numbers is read as times.
+
+    Raises:
+        MediaError: Neither csv nor parquet, damaged, empty or too large.
+    """
+    check_size("timeseries", data, limits)
+    pandas = need("pandas", "pandas")
+    try:
+        if data[:4] == b"PAR1":
+            meta = need("pyarrow.parquet", "pyarrow").ParquetFile(io.BytesIO(data)).metadata
+            if meta.num_rows > limits.points or meta.num_columns > limits.columns:
+                raise MediaTooLargeError(f"timeseries: at most {limits.points} rows and {limits.columns} columns")
+            frame = pandas.read_parquet(io.BytesIO(data))
+        else:
+            frame = pandas.read_csv(io.BytesIO(data), nrows=limits.points + 1)
+    except MediaError:
+        raise
+    except Exception:
+        raise MediaDecodeError("timeseries: the bytes are neither csv nor parquet, or damaged") from None
+    return from_frame(frame, limits)
+
+
+def from_frame(frame: Any, limits: Limits = DEFAULT) -> Decoded:
+    """A pandas frame -> values, columns, times, frequency."""
+    pandas = need("pandas", "pandas")
+    if len(frame) > limits.points or len(frame.columns) > limits.columns:
+        raise MediaTooLargeError(f"timeseries: at most {limits.points} rows and {limits.columns} columns")
+    times = frame.index if isinstance(frame.index, pandas.DatetimeIndex) else None
+    if times is None and len(frame.columns) and not pandas.api.types.is_numeric_dtype(frame.dtypes.iloc[0]):
+        try:
+            times = pandas.DatetimeIndex(pandas.to_datetime(frame.iloc[:, 0], utc=False))
+        except Exception:
+            raise MediaDecodeError(f"timeseries: column {frame.columns[0]!r} holds neither numbers nor times") from None
+        frame = frame.iloc[:, 1:]
+    for name, kind in frame.dtypes.items():
+        if not pandas.api.types.is_numeric_dtype(kind):
+            raise MediaDecodeError(f"timeseries: column {str(name)!r} holds no numbers; drop or convert it")
+    values = frame.to_numpy(np.float64, na_value=np.nan)
+    if values.size == 0:
+        raise EmptyMediaError("timeseries: expected at least one value, got none")
+    frequency, stamps = None, None
+    if times is not None:
+        frequency = pandas.infer_freq(times) if len(times) > 2 else None
+        stamps = times.tz_localize(None).to_numpy("datetime64[ns]")
+    return values, tuple(str(c) for c in frame.columns), stamps, frequency
+
+
+def encode(
+    values: npt.NDArray[np.float64], columns: Sequence[str], times: npt.NDArray[np.datetime64] | None, format: str
+) -> bytes:
+    """Values ``(T, C)`` -> the bytes of a file; times become the first column."""
+    frame = need("pandas", "pandas").DataFrame(values, columns=list(columns))
+    if times is not None:
+        frame.insert(0, "time", times)
+    if format == "csv":
+        return bytes(frame.to_csv(index=False).encode())
+    if format == "parquet":
+        out = io.BytesIO()
+        frame.to_parquet(out, index=False)
+        return out.getvalue()
+    raise UnsupportedMediaError(f"timeseries: cannot write {format!r}; choose csv or parquet")

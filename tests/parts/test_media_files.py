@@ -1,0 +1,133 @@
+"""Media to files and back, and files that are not what they claim to be."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+
+from anyany.errors import EmptyMediaError, MediaError, MediaTooLargeError, UnsupportedMediaError
+from anyany.parts import Audio, Image, Motion, Skeleton, TimeSeries, Video
+
+PIXELS = np.random.default_rng(0).integers(0, 255, (30, 20, 3), np.uint8)
+
+
+def walker(frames: int = 5) -> Motion:
+    skeleton = Skeleton(
+        ("hip", "knee", "foot"), np.array([-1, 0, 1]), np.array([[0, 1, 0], [0, -0.5, 0], [0, -0.5, 0]])
+    )
+    return Motion(np.tile([1.0, 0, 0, 0], (frames, 3, 1)), np.zeros((frames, 3)), skeleton, 15.0)
+
+
+def examples() -> list:
+    tone = np.sin(np.arange(4000) / 5).astype(np.float32) * 0.5
+    frames = np.stack([np.roll(PIXELS, i, axis=1) for i in range(6)])
+    return [
+        Image(PIXELS), Audio.from_array(tone, 8000), Video.from_frames(frames, 5.0),
+        TimeSeries.from_array([[1.0, 2.0], [np.nan, 3.0], [4.0, 5.0]]), walker(),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("media", examples(), ids=lambda m: m.modality)
+def test_every_format_is_written_and_read(media, tmp_path):
+    for suffix in media.formats:
+        again = type(media).open(media.save(tmp_path / f"x.{suffix}"))
+        assert again.modality == media.modality
+    assert media.picture().width > 0
+    assert "data:" in media._repr_html_()
+
+
+def test_lossless_formats_keep_everything(tmp_path):
+    image, _, _, series, motion = examples()
+    assert Image.open(image.save(tmp_path / "x.png")) == image
+    np.testing.assert_array_equal(TimeSeries.open(series.save(tmp_path / "x.parquet")).values, series.values)
+    assert Motion.open(motion.save(tmp_path / "x.npz")) == motion
+
+
+def test_key_knows_the_shape():
+    assert Image(PIXELS).key() != Image(PIXELS.reshape(20, 30, 3)).key()
+
+
+def png(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    body = zlib.compress(bytes(100))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("media", "data", "error"),
+    [
+        (Image, png(20000, 20000), MediaTooLargeError),
+        (Image, png(12000, 12000), MediaTooLargeError),
+        (Image, png(1, 60000), MediaTooLargeError),
+        (Image, b"%!PS-Adobe-3.0 EPSF-3.0", UnsupportedMediaError),
+        (Image, b"<svg xmlns='http://www.w3.org/2000/svg'/>", UnsupportedMediaError),
+        (Image, b"", EmptyMediaError),
+        (Image, Image(PIXELS).to_bytes()[:60], MediaError),
+        (Audio, b"RIFF" + bytes(40), MediaError),
+        (Audio, b"", EmptyMediaError),
+        (Video, b"ffconcat version 1.0\nfile canary.mp4\n", UnsupportedMediaError),
+        (Video, b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n", UnsupportedMediaError),
+        (Video, b"", EmptyMediaError),
+        (TimeSeries, b"a,b\nx,y\n", MediaError),
+        (Motion, b"PK\x03\x04broken", MediaError),
+        (Motion, b"HIERARCHY", UnsupportedMediaError),
+    ],
+)
+def test_bad_files_raise_typed_errors(media, data, error):
+    with pytest.raises(error) as caught:
+        media.from_bytes(data)
+    assert "object at" not in str(caught.value)
+
+
+def test_an_uploaded_script_opens_no_other_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    examples()[2].save(tmp_path / "canary.mp4")
+    with pytest.raises(UnsupportedMediaError):
+        Video.from_bytes(b"ffconcat version 1.0\nfile canary.mp4\n")
+
+
+def test_a_long_silence_is_refused_by_its_length():
+    soundfile = pytest.importorskip("soundfile")
+    out = io.BytesIO()
+    soundfile.write(out, np.zeros(8000 * 700, np.int16), 8000, format="FLAC")
+    with pytest.raises(MediaTooLargeError, match="600 s"):
+        Audio.from_bytes(out.getvalue())
+
+
+def test_a_cut_video_is_an_error_and_a_nearly_whole_one_is_marked():
+    data = Video.from_frames(np.random.default_rng(0).integers(0, 255, (40, 64, 64, 3)), 10.0).to_bytes("mp4")
+    with pytest.raises(MediaError):
+        Video.from_bytes(data[: len(data) // 2])
+    assert len(Video.from_bytes(data).frames) <= 32
+
+
+def test_forward_kinematics_of_a_bent_knee():
+    motion = walker(1)
+    bent = motion.rotations.copy()
+    bent[0, 1] = [np.sqrt(0.5), np.sqrt(0.5), 0, 0]  # a quarter turn about x
+    places = Motion(bent, motion.root, motion.skeleton, 15.0).positions()
+    np.testing.assert_allclose(places[0], [[0, 0, 0], [0, -0.5, 0], [0, -0.5, -0.5]], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Image(np.zeros((0, 4, 3), np.uint8)),
+        lambda: Image.from_array(np.array([[np.nan]])),
+        lambda: Audio.from_array([0.0, np.inf], 8000),
+        lambda: Audio.from_array([0.0], 0),
+        lambda: Video(np.zeros((2, 4, 4, 3), np.uint8), np.array([0.0, 0.0])),
+        lambda: TimeSeries(np.zeros((2, 1)), ("a",), np.array(["2020-01-02", "2020-01-01"], "datetime64[ns]")),
+        lambda: Motion(np.zeros((1, 3, 4)), np.zeros((1, 3)), walker().skeleton, 15.0),
+    ],
+)
+def test_bad_arrays_raise_typed_errors(make):
+    with pytest.raises(MediaError):
+        make()
