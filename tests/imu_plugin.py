@@ -90,7 +90,9 @@ class ImuCodec(nn.Module):
 
     def decode(self, latents: Tensor, like: Imu | None = None) -> Imu:
         if self.kind == "codes":
-            latents = torch.cat([(latents // b) % 2 for b in (1, 2, 4)], dim=1) * 2 - 1
+            latents = torch.cat([(latents // b) % 2 for b in (1, 2, 4)], dim=1)
+        if isinstance(self.latents, Codes):
+            latents = latents * 2 - 1
         return Imu(latents.float().numpy())
 
     def loss(self, batch: Sequence[Prepared]) -> Mapping[str, Tensor]:

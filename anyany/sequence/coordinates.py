@@ -57,8 +57,6 @@ def place(span: Span, base: float, scheme: PositionScheme) -> tuple[np.ndarray, 
         LayoutError: The declared coordinates do not fit the rows.
     """
     inner = span.rows - span.marks
-    if inner < 0:
-        raise LayoutError(f"{span.component}, part {span.part}: {span.rows} rows cannot hold {span.marks} marks")
     begin = 1 if span.marks else 0
     offsets, extent = _inner(span, inner, scheme)
     rows = np.empty((span.rows, 3), np.float32)

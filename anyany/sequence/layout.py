@@ -101,8 +101,6 @@ def _fill(
     start, base = first, 0.0
     starts: list[int] = []
     for index, span in enumerate(spans):
-        if span.rows < 0:
-            raise LayoutError(f"{span.component}, part {span.part}: expected rows >= 0, got {span.rows}")
         end = start + span.rows
         starts.append(start)
         own, here = intervals[start:end, 1], coordinates[start - first : end - first]

@@ -1,0 +1,1 @@
+"""Training: recipes, data order, optimiser, checkpoints of a run."""

@@ -1,0 +1,191 @@
+"""The loop: one step is a pure function of weights, optimiser, random state and position.
+
+A run that is killed at any moment goes on from its last checkpoint bit for bit, on the CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from anyany.errors import RecipeError
+from anyany.heads.base import HeadLoss
+from anyany.model import Model, load, save
+from anyany.training import checkpoint, data, optim
+from anyany.training.metrics import Metrics
+from anyany.training.recipe import Recipe
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class Run:
+    """One training run in a folder.
+
+    Args:
+        recipe: What to do.
+        folder: Checkpoints, metrics and the result go here.
+        model: Instead of the recipe's own.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path, model: Model | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.recipe, self.folder = recipe, folder
+        torch.manual_seed(recipe.seed)
+        self.model = model if model is not None else _start(recipe.model)
+        sources = data.build_sources(recipe.sources)
+        weights = {name: float(s.get("weight", 1.0)) for name, s in recipe.sources.items()}
+        self.stream = data.Stream(sources, weights, recipe.seed)
+        groups = optim.parameter_groups(dict(self.model.components), recipe.rates, weight_decay=recipe.weight_decay)
+        self.optimizer = optim.adamw(groups)
+        self.schedule = recipe.plan()
+        self.step = 0
+        self.stopped = False
+        (folder / "recipe.json").write_text(json.dumps(recipe.to_json(), indent=1) + "\n")
+
+    # State.
+
+    def save_state(self) -> None:
+        """Write a checkpoint from which the run goes on exactly."""
+        tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        tensors |= checkpoint.pack_optimizer(self.optimizer)
+        tensors["random"] = torch.get_rng_state()
+        state = {"step": self.step, "taken": self.stream.taken, "recipe": self.recipe.to_json()}
+        checkpoint.save_step(self.folder, self.step, tensors, state, keep=self.recipe.keep)
+
+    def resume(self) -> bool:
+        """Go on from the newest whole checkpoint; returns whether there was one.
+
+        Raises:
+            RecipeError: The checkpoint was made by a recipe that trains something else.
+        """
+        found = checkpoint.load_latest(self.folder)
+        if found is None:
+            return False
+        mine, theirs = self.recipe.to_json(), found.state["recipe"]
+        changed = [k for k in ("model", "sources", "rates", "seed", "rows", "task") if _plain(mine[k]) != theirs[k]]
+        if changed:
+            raise RecipeError(
+                f"resume: the run in {self.folder} was begun with another {', '.join(changed)}; choose a new folder"
+            )
+        own = {k.removeprefix("model."): v for k, v in found.tensors.items() if k.startswith("model.")}
+        self.model.load_state_dict(own)
+        checkpoint.unpack_optimizer(self.optimizer, found.tensors)
+        torch.set_rng_state(found.tensors["random"])
+        self.step, self.stream.taken = found.step, dict(found.state["taken"])
+        return True
+
+    # Steps.
+
+    def fit_scales(self, samples: int = 2000) -> None:
+        """Give heads of continuous latents the scale of their data, before the first step."""
+        probe = data.Stream(self.stream.sources, self.stream.weights, self.recipe.seed)
+        found: dict[str, list[Tensor]] = {}
+        for _ in range(samples):
+            name, sample = probe.peek()
+            probe.take(name)
+            for piece in self.model.planner.plan(sample, train=True).pieces:
+                codec = self.model.codecs.get(piece.span.component)
+                if codec is not None and piece.learn and piece.prepared is not None and piece.span.view == "latents":
+                    with torch.no_grad():
+                        found.setdefault(piece.span.component, []).append(codec.encode([piece.prepared]))
+        for name, latents in found.items():
+            self.model.heads[name].fit(torch.cat(latents))
+
+    def run(self) -> None:
+        """Train until the last step, or until a stop signal; the state is saved either way."""
+        metrics = Metrics(self.folder, self.recipe.steps, self.step)
+        old = signal.signal(signal.SIGTERM, self._stop)
+        if self.step == 0 and self.recipe.task == "sequence":
+            self.fit_scales()
+        self.model.train()
+        total: dict[str, float] = {}
+        try:
+            while self.step < self.recipe.steps and not self.stopped:
+                values = self.one_step()
+                for name, value in values.items():
+                    total[name] = total.get(name, 0.0) + value
+                if self.step % self.recipe.log_every == 0:
+                    count = self.recipe.log_every
+                    metrics.log(self.step, {name: value / count for name, value in total.items()})
+                    total = {}
+                if self.step % self.recipe.checkpoint_every == 0:
+                    self.save_state()
+            self.save_state()
+        finally:
+            signal.signal(signal.SIGTERM, old)
+            metrics.close()
+            self.model.eval()
+        if not self.stopped:
+            save(self.model, self.folder / "model", dtype=DTYPES[self.recipe.dtype])
+
+    def one_step(self) -> dict[str, float]:
+        """Forward, backward, clip, update; returns what is worth logging."""
+        optim.set_rates(self.optimizer, self.schedule(self.step))
+        batches = [self._batch() for _ in range(self.recipe.accumulate)]
+        values: dict[str, float] = {}
+        for batch in batches:
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
+                loss, terms = self._loss(batch)
+            (loss / len(batches)).backward()
+            for name, value in terms.items():
+                values[name] = values.get(name, 0.0) + value / len(batches)
+        norm = optim.clip([p for g in self.optimizer.param_groups for p in g["params"]], self.recipe.clip)
+        self.step += 1
+        if torch.isfinite(torch.tensor(norm)):
+            self.optimizer.step()
+        elif self.recipe.on_nan == "stop":
+            raise RecipeError(f"step {self.step}: the gradient is not finite; lower the rates, or set on_nan = 'skip'")
+        else:
+            values["skipped"] = 1.0
+        self.optimizer.zero_grad(set_to_none=True)
+        return {**values, "norm": norm}
+
+    def _batch(self) -> Any:
+        if self.recipe.task == "codec":
+            return data.items(self.stream, self.recipe.rows)
+        return data.packed(self.stream, self.model.planner, self.recipe.rows)
+
+    def _loss(self, batch: Any) -> tuple[Tensor, dict[str, float]]:
+        if self.recipe.task == "codec":
+            return self._codec_loss(batch)
+        terms: Mapping[str, HeadLoss] = self.model(batch)
+        means = {name: term.total / max(term.rows, 1) for name, term in terms.items()}
+        loss = torch.stack([self.recipe.weights.get(name, 1.0) * mean for name, mean in means.items()]).sum()
+        rows = float(sum(document.rows for document in batch))
+        return loss, {"loss": loss.item(), **{n: m.item() for n, m in means.items()}, "rows": rows}
+
+    def _codec_loss(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, float]]:
+        values: dict[str, float] = {}
+        losses = []
+        for modality, media in batch.items():
+            _, codec = self.model.planner.codecs[modality]
+            for name, term in codec.loss([codec.prepare(m) for m in media]).items():
+                losses.append(term)
+                values[f"{modality}/{name}"] = term.item()
+        loss = torch.stack(losses).sum()
+        return loss, {"loss": loss.item(), **values}
+
+    def _stop(self, *_: Any) -> None:
+        self.stopped = True
+
+
+def _start(target: str) -> Model:
+    return data.resolve(target)() if ":" in target else load(target, device="cpu")
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+def train(recipe: Recipe, folder: Path) -> Run:
+    """Run a recipe in a folder, from its newest checkpoint where there is one."""
+    run = Run(recipe, folder)
+    run.resume()
+    run.run()
+    return run

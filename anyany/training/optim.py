@@ -1,0 +1,158 @@
+"""The optimiser and its schedule.
+
+Each component has its own learning rate. Weight decay reaches matrices only: a decayed norm, bias or mark
+embedding drifts towards zero without making the model simpler. The schedule is a pure function of the step,
+so that a run that was cut off goes on exactly as it would have.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from anyany.errors import RecipeError
+
+Kind = Literal["constant", "linear", "cosine", "wsd"]
+_KINDS = ("constant", "linear", "cosine", "wsd")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Factor on the learning rate at each step.
+
+    Attributes:
+        steps: Length of the run.
+        warmup: Steps that rise linearly to 1; the first one takes ``1 / warmup``, never 0.
+        kind: Behind the warm-up: ``constant``; ``linear`` or ``cosine`` down to ``floor`` at the last step;
+            ``wsd``: constant, then linear to ``floor`` over the last ``decay`` steps
+            (MiniCPM, arXiv 2404.06395).
+        floor: Smallest factor, reached at the last step.
+        decay: Steps of the last phase of ``wsd``.
+    """
+
+    steps: int
+    warmup: int = 0
+    kind: Kind = "cosine"
+    floor: float = 0.0
+    decay: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in _KINDS:
+            raise RecipeError(f"schedule: expected one of {', '.join(_KINDS)}, got {self.kind!r}")
+        if self.steps < 1 or self.warmup < 0 or self.decay < 0 or self.warmup + self.decay > self.steps:
+            raise RecipeError(
+                f"schedule: warm-up ({self.warmup}) and decay ({self.decay}) must fit into {self.steps} steps"
+            )
+        if not 0 <= self.floor <= 1:
+            raise RecipeError(f"schedule: expected a floor from 0 to 1, got {self.floor}")
+
+    def __call__(self, step: int) -> float:
+        """Factor for step 0, 1, ...; past the end it stays at the last value."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        if self.kind == "constant":
+            return 1.0
+        begin = self.steps - self.decay if self.kind == "wsd" else self.warmup
+        done = _share(step - begin, self.steps - 1 - begin)
+        left = 0.5 * (1 + math.cos(math.pi * done)) if self.kind == "cosine" else 1 - done
+        return self.floor + (1 - self.floor) * left
+
+
+def _share(done: int, total: int) -> float:
+    """How much of a phase is over, 0 to 1; a phase of one step is over, one that is still ahead is not."""
+    if done < 0:
+        return 0.0
+    return 1.0 if total <= 0 else min(1.0, done / total)
+
+
+def parameter_groups(
+    components: Mapping[str, nn.Module],
+    rates: Mapping[str, float],
+    *,
+    weight_decay: float = 0.1,
+) -> list[dict[str, Any]]:
+    """Groups for AdamW, at most two per component: its matrices, and the rest without decay.
+
+    Sets ``requires_grad``: a component whose rate is 0, or that has none, is frozen. A parameter that two
+    components share belongs to the first that is trained.
+
+    Args:
+        components: By name, such as ``backbone`` or ``head/image/fsq``.
+        rates: Learning rate by name; a name that ends in ``/`` stands for all that begin with it, and the
+            longest match counts. ``""`` is the rate of everything else.
+        weight_decay: For parameters of two or more axes.
+
+    Returns:
+        Groups with ``name``, ``params``, ``lr``, ``peak`` (the rate before the schedule), ``weight_decay``.
+
+    Raises:
+        RecipeError: A rate is negative or not finite, names no component, or nothing is left to train.
+    """
+    for name, rate in rates.items():
+        if not (math.isfinite(rate) and rate >= 0):
+            raise RecipeError(f"learning rate of {name!r}: expected a number >= 0, got {rate}")
+        if not any(_match(name, component) for component in components):
+            raise RecipeError(f"learning rate of {name!r}: no such component; there are {', '.join(components)}")
+    for component in components.values():
+        component.requires_grad_(False)
+    groups: list[dict[str, Any]] = []
+    seen: set[nn.Parameter] = set()
+    for name, component in components.items():
+        rate = _rate(name, rates)
+        if rate == 0:
+            continue
+        fresh = [p for p in component.parameters() if p not in seen]
+        seen.update(fresh)
+        for suffix, decay, chosen in (
+            ("matrices", weight_decay, [p for p in fresh if p.dim() >= 2]),
+            ("others", 0.0, [p for p in fresh if p.dim() < 2]),
+        ):
+            if chosen:
+                groups.append(
+                    {"name": f"{name}:{suffix}", "params": chosen, "lr": rate, "peak": rate, "weight_decay": decay}
+                )
+    for parameter in seen:
+        parameter.requires_grad_(parameter.is_floating_point())
+    if not groups:
+        raise RecipeError("learning rates: every component is frozen; give at least one a rate above 0")
+    return groups
+
+
+def _match(pattern: str, component: str) -> bool:
+    """A rate's name fits a component."""
+    return pattern in ("", component) or (pattern.endswith("/") and component.startswith(pattern))
+
+
+def _rate(component: str, rates: Mapping[str, float]) -> float:
+    """The rate with the longest name that fits; 0 without one."""
+    return rates[max(names, key=len)] if (names := [n for n in rates if _match(n, component)]) else 0.0
+
+
+def adamw(
+    groups: list[dict[str, Any]], *, betas: tuple[float, float] = (0.9, 0.95), eps: float = 1e-8
+) -> torch.optim.AdamW:
+    """AdamW over groups: one fused kernel on a GPU, tensors by the list (foreach) elsewhere."""
+    on_gpu = all(p.device.type == "cuda" for group in groups for p in group["params"])
+    speed = {"fused": True} if on_gpu else {"foreach": True}
+    return torch.optim.AdamW(groups, betas=betas, eps=eps, **speed)
+
+
+def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Give each group its own rate times the schedule's factor; call it before each step."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * factor
+
+
+def clip(parameters: Iterable[nn.Parameter], norm: float) -> float:
+    """Scale gradients so that their common norm is at most ``norm``.
+
+    Returns:
+        The norm before; NaN or infinity tells the caller to skip the step.
+    """
+    total = nn.utils.clip_grad_norm_(parameters, norm, error_if_nonfinite=False)
+    return float(total)

@@ -1,0 +1,141 @@
+"""Recipes: training as data. TOML, validated, changed by ``key=value``, stored with the result."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from anyany.errors import RecipeError
+from anyany.training.optim import Schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One training run.
+
+    Attributes:
+        name: Of the run.
+        task: ``codec``: train codecs by their own losses; ``sequence``: train everything else.
+        model: Where the model comes from: a checkpoint, or ``"package.module:callable"``.
+        sources: Data by name: ``factory`` (``"package.module:callable"``), ``weight`` and ``options``.
+        rates: Learning rate by component; a name that ends in ``/`` stands for all that begin with it.
+        weights: Weight of each head's loss in the sum; 1 where not named.
+        steps: Optimiser steps.
+        warmup: Of the schedule, likewise ``schedule``, ``floor`` and ``decay``.
+        rows: Rows of a packed batch (``sequence``), or items of a batch (``codec``).
+        accumulate: Batches per step.
+        clip: Largest gradient norm.
+        weight_decay: On matrices.
+        precision: ``float32``, or ``bfloat16`` under autocast.
+        seed: Of data order, augmentation and initial weights.
+        checkpoint_every: Steps between checkpoints; ``keep`` of them stay.
+        log_every: Steps between lines of metrics.
+        on_nan: ``stop`` or ``skip`` a step whose loss or gradient is not finite.
+        dtype: Type in which the result is stored.
+    """
+
+    name: str
+    model: str
+    sources: Mapping[str, Mapping[str, Any]]
+    rates: Mapping[str, float]
+    task: Literal["codec", "sequence"] = "sequence"
+    weights: Mapping[str, float] = field(default_factory=dict)
+    steps: int = 1000
+    warmup: int = 0
+    schedule: Literal["constant", "linear", "cosine", "wsd"] = "cosine"
+    floor: float = 0.0
+    decay: int = 0
+    rows: int = 2048
+    accumulate: int = 1
+    clip: float = 1.0
+    weight_decay: float = 0.05
+    precision: Literal["float32", "bfloat16"] = "float32"
+    seed: int = 0
+    checkpoint_every: int = 500
+    keep: int = 2
+    log_every: int = 20
+    on_nan: Literal["stop", "skip"] = "stop"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        for name, low in (("steps", 1), ("rows", 1), ("accumulate", 1), ("checkpoint_every", 1), ("keep", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
+                raise RecipeError(f"recipe: {name} must be a whole number from {low}, got {value!r}")
+        for name, allowed in (
+            ("task", ("codec", "sequence")), ("precision", ("float32", "bfloat16")),
+            ("on_nan", ("stop", "skip")), ("dtype", ("float32", "bfloat16")),
+        ):  # fmt: skip
+            if getattr(self, name) not in allowed:
+                raise RecipeError(f"recipe: {name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        if not self.sources:
+            raise RecipeError("recipe: expected at least one source")
+        for name, source in self.sources.items():
+            if unknown := set(source) - {"factory", "weight", "options"}:
+                raise RecipeError(f"source {name!r}: unknown keys {sorted(unknown)}; expected factory, weight, options")
+            if "factory" not in source:
+                raise RecipeError(f"source {name!r}: expected factory = 'package.module:callable'")
+        self.plan()
+
+    def plan(self) -> Schedule:
+        """The learning-rate schedule."""
+        return Schedule(
+            steps=self.steps, warmup=self.warmup, kind=self.schedule, floor=self.floor, decay=self.decay
+        )  # fmt: skip
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        return asdict(self)
+
+
+def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a TOML file and apply ``key=value`` overrides; ``rates.backbone=1e-4`` reaches inside.
+
+    Raises:
+        RecipeError: The file is no TOML, a key is unknown, or a value is out of range.
+    """
+    path = Path(path)
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"recipe: no file {path}; pass a path to a TOML file") from None
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"recipe {path.name}: not valid TOML: {error}") from None
+    for override in overrides:
+        _override(data, override)
+    return make_recipe(data)
+
+
+def make_recipe(data: Mapping[str, Any]) -> Recipe:
+    """A recipe from a mapping; strict about its keys."""
+    known = [f.name for f in fields(Recipe)]
+    for key in data:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"keys are {', '.join(known)}"
+            raise RecipeError(f"recipe: unknown key {key!r}; {hint}")
+    for key in ("name", "model", "sources", "rates"):
+        if key not in data:
+            raise RecipeError(f"recipe: the key {key!r} is missing")
+    return Recipe(**data)
+
+
+def _override(data: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise RecipeError(f"override {text!r}: expected key=value")
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        parsed = value
+    *path, last = key.split(".")
+    for name in path:
+        data = data.setdefault(name, {})
+        if not isinstance(data, dict):
+            raise RecipeError(f"override {text!r}: {name!r} is no table")
+    data[last] = parsed
