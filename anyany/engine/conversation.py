@@ -52,6 +52,7 @@ class Emitter:
     codec: Codec
     head: Head
     streaming: bool
+    quantiles: bool = False
 
 
 class Host(Protocol):
@@ -173,12 +174,14 @@ class Conversation:
             if stream is not None and (media := stream.push(latents)) is not None:
                 self.publish(Chunk(part, media))
 
-        latents = yield from emitter.head.emit(self._context(emitter, plan, budget, push))
+        context = self._context(emitter, plan, budget, push)
+        latents = yield from emitter.head.emit(context)
         count = len(latents)
         self.rows[name] = self.rows.get(name, 0) + count
         if stream is not None and (media := stream.close()) is not None:
             self.publish(Chunk(part, media))
-        media = emitter.codec.decode(latents, like)
+        known = {"quantiles": torch.stack(context.extra["quantiles"])} if emitter.quantiles else {}
+        media = emitter.codec.decode(latents, like, **known)
         self.latest[name] = media
         cut = count < plan.rows if plan.fixed else count >= budget
         finish = "length" if cut else "stop"

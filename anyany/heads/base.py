@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from anyany.errors import GuidanceError
@@ -16,7 +17,7 @@ from anyany.heads.steps import Emission, EmitContext, Fork, Join, Pick, Picked, 
 
 
 class HeadLoss(NamedTuple):
-    """A sum over rows and how many rows it is over."""
+    """A sum over rows and how many rows it is over; of several codes in one row, each counts."""
 
     total: Tensor
     rows: int
@@ -83,6 +84,8 @@ class Head(nn.Module):
                 break
             latent = result.latents[None]  # type: ignore[index]
             made.append(latent)
+            for name, value in result.extra.items():
+                context.extra.setdefault(name, []).append(value)
             context.push(latent)
             row, at = self.embed(latent), context.at(len(made) - 1, len(made))
         else:
@@ -116,9 +119,18 @@ def boundaries(lengths: Sequence[int], device: torch.device) -> tuple[Tensor, Te
     return rows.to(device), torch.tensor(last, device=device, dtype=torch.long)
 
 
-def end_targets(lengths: Sequence[int], device: torch.device) -> Tensor:
-    """1 at the row that predicts the end of its span, else 0: ``(sum of n_i + 1,)``."""
+def begins(lengths: Sequence[int], device: torch.device) -> Tensor:
+    """Indices into ``hidden`` of the begin marks of spans that hold a latent: there no span may end."""
     _, last = boundaries(lengths, device)
-    targets = torch.zeros(sum(lengths) + len(lengths), device=device)
-    targets[last] = 1.0
-    return targets
+    counts = torch.tensor(list(lengths), device=device, dtype=torch.long)
+    return (last - counts)[counts > 0]
+
+
+def end_loss(logits: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Binary cross-entropy of ``the span ends here``, over the rows ``(sum of n_i + 1,)`` where it may."""
+    _, last = boundaries(lengths, logits.device)
+    ends = torch.zeros(len(logits), device=logits.device)
+    ends[last] = 1.0
+    may = torch.ones(len(logits), dtype=torch.bool, device=logits.device)
+    may[begins(lengths, logits.device)] = False
+    return F.binary_cross_entropy_with_logits(logits[may].float(), ends[may], reduction="sum")

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anyany.heads.base import Head, HeadLoss, boundaries, end_targets
+from anyany.heads.base import Head, HeadLoss, boundaries, end_loss
 from anyany.heads.guidance import combine
-from anyany.heads.sampling import sample
+from anyany.heads.sampling import sample, sample_end
 from anyany.heads.steps import Picked, Sampling
 
 
@@ -48,20 +48,19 @@ class DepthHead(Head):
         return self.cell(step.reshape(-1, shape[-1]), state.reshape(-1, shape[-1])).view(shape)
 
     def loss(self, hidden: Tensor, latents: Tensor, lengths: Sequence[int], fixed: bool) -> HeadLoss:
-        """Cross-entropy of each book given those before it, averaged over books, and of the end."""
+        """Cross-entropy of each book given those before it, and of the end; each code counts as a row."""
         rows, _ = boundaries(lengths, hidden.device)
         at = hidden[rows]
         state, skip = torch.tanh(self.first(at)), self.skip(at)
         total = hidden.new_zeros((), dtype=torch.float32)
         for book in range(self.books):
             logits = self.logits[book](state).float()
-            total = total + F.cross_entropy(logits, latents[:, book], reduction="sum") / self.books
+            total = total + F.cross_entropy(logits, latents[:, book], reduction="sum")
             if book + 1 < self.books:
                 state = self._advance(state, skip, book, latents[:, book])
         if not fixed:
-            ends = end_targets(lengths, hidden.device)
-            total = total + F.binary_cross_entropy_with_logits(self.stop(hidden)[:, 0].float(), ends, reduction="sum")
-        return HeadLoss(total, len(rows))
+            total = total + end_loss(self.stop(hidden)[:, 0], lengths)
+        return HeadLoss(total, len(rows) * self.books)
 
     def pick(
         self,
@@ -79,17 +78,5 @@ class DepthHead(Head):
             logprob = logprob + each
             if book + 1 < self.books:
                 state = self._advance(state, skip, book, ids[:, None])
-        end = decide_end(combine(self.stop(hidden).float(), rules)[:, 0], rules, draws, states)
-        return Picked(torch.stack(codes, dim=1), end, logprob)
-
-
-def decide_end(
-    logits: Tensor, rules: Sequence[Sampling], draws: Sequence[torch.Generator], states: Sequence[Any]
-) -> Tensor:
-    """Whether each of B requests ends here: drawn, or by the sign at temperature 0; never where it may not."""
-    probability = torch.sigmoid(logits)
-    ends = [
-        bool(state) and float(p) > (0.5 if rule.temperature == 0 else float(torch.rand((), generator=draw)))
-        for p, rule, draw, state in zip(probability, rules, draws, states, strict=True)
-    ]
-    return torch.tensor(ends, device=logits.device)
+        end, decided = sample_end(combine(self.stop(hidden).float(), rules)[:, 0], rules, draws, states)
+        return Picked(torch.stack(codes, dim=1), end, decided + logprob.masked_fill(end, 0.0))

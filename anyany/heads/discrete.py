@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anyany.heads.base import Head, HeadLoss, boundaries
+from anyany.heads.base import Head, HeadLoss, begins, boundaries
 from anyany.heads.guidance import combine
 from anyany.heads.sampling import sample
 from anyany.heads.steps import Picked, Sampling
@@ -40,7 +40,9 @@ class DiscreteHead(Head):
             return HeadLoss(F.cross_entropy(logits, latents[:, 0], reduction="sum"), len(rows))
         targets = torch.full((len(hidden),), self.vocab, device=hidden.device)
         targets[rows] = latents[:, 0]
-        return HeadLoss(F.cross_entropy(self.logits(hidden).float(), targets, reduction="sum"), len(hidden))
+        logits = self.logits(hidden).float()
+        logits[begins(lengths, hidden.device), -1] = float("-inf")  # as in ``pick``: a span is not empty
+        return HeadLoss(F.cross_entropy(logits, targets, reduction="sum"), len(hidden))
 
     def pick(
         self,

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anyany.heads.base import Head, HeadLoss, boundaries, end_targets
-from anyany.heads.depth import decide_end
+from anyany.heads.base import Head, HeadLoss, boundaries, end_loss
 from anyany.heads.guidance import combine
+from anyany.heads.sampling import sample_end
 from anyany.heads.steps import Picked, Sampling
 from anyany.heads.vectors import Scale, VectorEmbedding
 
@@ -44,8 +44,7 @@ class EmbeddingHead(Head):
         total = (target - guess).square().mean(dim=-1).sum()
         total = total + (1 - F.cosine_similarity(target, guess, dim=-1)).sum()
         if not fixed:
-            ends = end_targets(lengths, hidden.device)
-            total = total + F.binary_cross_entropy_with_logits(self.stop(hidden)[:, 0].float(), ends, reduction="sum")
+            total = total + end_loss(self.stop(hidden)[:, 0], lengths)
         return HeadLoss(total, len(rows))
 
     def pick(
@@ -57,5 +56,5 @@ class EmbeddingHead(Head):
     ) -> Picked:
         """Vectors ``(B, d)``."""
         latents = self.scale.inverse(combine(self.vector(hidden).float(), rules))
-        end = decide_end(combine(self.stop(hidden).float(), rules)[:, 0], rules, draws, states)
+        end, _ = sample_end(combine(self.stop(hidden).float(), rules)[:, 0], rules, draws, states)
         return Picked(latents, end)

@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anyany.heads.base import Head, HeadLoss, boundaries, end_targets, open_guidance
-from anyany.heads.depth import decide_end
+from anyany.heads.base import Head, HeadLoss, boundaries, end_loss, open_guidance
 from anyany.heads.guidance import combine
+from anyany.heads.sampling import sample_end
 from anyany.heads.steps import Emission, EmitContext, Join, Picked, Sampling, Step
 from anyany.heads.vectors import Scale, VectorEmbedding
 
@@ -90,8 +90,7 @@ class FlowHead(Head):
         error = (self.velocity(x, t, condition).float() - (data - noise)).square()
         total = error.mean(dim=-1).sum() / REPEATS
         if not fixed:
-            ends = end_targets(lengths, hidden.device)
-            total = total + F.binary_cross_entropy_with_logits(self.stop(hidden)[:, 0].float(), ends, reduction="sum")
+            total = total + end_loss(self.stop(hidden)[:, 0], lengths)
         return HeadLoss(total, len(rows))
 
     def pick(
@@ -106,17 +105,19 @@ class FlowHead(Head):
             rule.temperature * torch.randn(self.dim, generator=draw) for rule, draw in zip(rules, draws, strict=True)
         ]
         x = torch.stack(noise).to(hidden.device)  # (B, d)
-        steps = max(rule.steps for rule in rules)
+        steps = torch.tensor([rule.steps for rule in rules], device=hidden.device)[:, None]
+        dt = 1 / steps  # each request by its own number of steps; one that has arrived stays
 
-        def velocity(x: Tensor, t: float) -> Tensor:
+        def velocity(x: Tensor, t: Tensor) -> Tensor:
             branches = x[:, None].expand(-1, hidden.shape[1], -1)
-            times = torch.full(branches.shape[:-1], t, device=x.device)
+            times = t.expand(branches.shape[:-1])
             return combine(self.velocity(branches, times, hidden).float(), rules)
 
-        for step in range(steps):
-            t, dt = step / steps, 1 / steps
-            x = x + dt * velocity(x + 0.5 * dt * velocity(x, t), t + 0.5 * dt)
-        end = decide_end(combine(self.stop(hidden).float(), rules)[:, 0], rules, draws, states)
+        for step in range(int(steps.max())):
+            t = step * dt
+            moved = x + dt * velocity(x + 0.5 * dt * velocity(x, t), t + 0.5 * dt)
+            x = torch.where(step < steps, moved, x)
+        end, _ = sample_end(combine(self.stop(hidden).float(), rules)[:, 0], rules, draws, states)
         return Picked(self.scale.inverse(x), end)
 
 

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anyany.heads.base import Head, HeadLoss, boundaries, end_targets
-from anyany.heads.depth import decide_end
+from anyany.heads.base import Head, HeadLoss, boundaries, end_loss
 from anyany.heads.guidance import combine
+from anyany.heads.sampling import sample_end
 from anyany.heads.steps import Picked, Sampling
 from anyany.heads.vectors import Scale, VectorEmbedding
 
@@ -61,8 +61,7 @@ class RegressionHead(Head):
         counts = (there.sum(dim=(1, 2)) * len(self.levels)).clamp(min=1)
         total = 2 * (each.sum(dim=(1, 2)) / counts).sum()
         if not fixed:
-            ends = end_targets(lengths, hidden.device)
-            total = total + F.binary_cross_entropy_with_logits(self.stop(hidden)[:, 0].float(), ends, reduction="sum")
+            total = total + end_loss(self.stop(hidden)[:, 0], lengths)
         return HeadLoss(total, len(rows))
 
     def pick(
@@ -79,12 +78,14 @@ class RegressionHead(Head):
             row = levels[b]
             values.append(row[:, self.middle] if rule.temperature == 0 else self._interpolate(row, rule, draw))
         latents = self.scale.inverse(torch.stack(values))
-        end = decide_end(combine(self.stop(hidden).float(), rules)[:, 0], rules, draws, states)
+        end, _ = sample_end(combine(self.stop(hidden).float(), rules)[:, 0], rules, draws, states)
         spread = levels * self.scale.std[:, None] + self.scale.mean[:, None]
         return Picked(latents, end, extra={"quantiles": spread})
 
     def _interpolate(self, row: Tensor, rule: Sampling, draw: torch.Generator) -> Tensor:
         """One level per row of numbers, drawn around the middle; ``(d, Q)`` -> ``(d,)``."""
+        if len(self.levels) == 1:
+            return row[:, 0]
         u = 0.5 + (float(torch.rand((), generator=draw)) - 0.5) * min(rule.temperature, 1.0)
         u = min(max(u, float(self.levels[0])), float(self.levels[-1]))
         high = int(torch.searchsorted(self.levels, u).clamp(1, len(self.levels) - 1))

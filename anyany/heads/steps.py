@@ -176,6 +176,7 @@ class EmitContext:
         unconditional: Rows and coordinates of the prompt without its condition, for guidance; ``None``
             where the model was not trained for guidance.
         draw: The random generator of this request.
+        extra: Collects further answers of the head by name, one ``(...)`` tensor per row.
     """
 
     plan: Plan
@@ -185,6 +186,7 @@ class EmitContext:
     push: Callable[[Tensor], None]
     draw: torch.Generator
     unconditional: tuple[Tensor, Tensor] | None = None
+    extra: dict[str, list[Tensor]] = field(default_factory=dict)
 
 
 Emission = Generator[Ask, Result, "Tensor"]

@@ -29,11 +29,11 @@ class TextState:
 
     Attributes:
         allowed: ``(V + M,)`` bool: what may come next; ``None`` allows everything.
-        seen: Token ids that the reply already holds, for the repetition penalty.
+        seen: ``(V + M,)`` bool: token ids that the reply already holds, for the repetition penalty.
     """
 
     allowed: Tensor | None = None
-    seen: Sequence[int] = ()
+    seen: Tensor | None = None
 
 
 class TextHead(nn.Module):
@@ -92,18 +92,17 @@ class TextPicker:
         states: Sequence[Any],
     ) -> Picked:
         """Token ids ``(B,)`` in ``[0, V + M)``; ``end`` is never set, the engine knows the end tokens."""
-        logits = combine(self.logits(hidden).float(), rules)  # (B, V + M)
+        plain = combine(self.logits(hidden).float(), rules)  # (B, V + M)
+        logits = plain.clone()
         for row, (rule, state) in enumerate(zip(rules, states, strict=True)):
-            if rule.repetition_penalty != 1.0 and len(state.seen):
-                _penalise(logits[row], state.seen, rule.repetition_penalty)
+            if rule.repetition_penalty != 1.0 and state.seen is not None:
+                logits[row] = _penalised(logits[row], state.seen, rule.repetition_penalty)
             if state.allowed is not None:
                 logits[row].masked_fill_(~state.allowed, float("-inf"))
-        ids, logprob = sample(logits, rules, draws)
+        ids, logprob = sample(logits, rules, draws, plain)
         return Picked(ids, torch.zeros(len(ids), dtype=torch.bool), logprob)
 
 
-def _penalise(logits: Tensor, seen: Sequence[int], penalty: float) -> None:
-    """Make tokens that were already said less likely (Keskar et al. 2019, arXiv 1909.05858)."""
-    index = torch.tensor(sorted(set(seen)), device=logits.device)
-    values = logits[index]
-    logits[index] = torch.where(values > 0, values / penalty, values * penalty)
+def _penalised(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+    """Tokens that were already said become less likely (Keskar et al. 2019, arXiv 1909.05858)."""
+    return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from anyany.media.packages import need
 
-INK, PAPER, GRID = (38, 50, 72), (255, 255, 255), (228, 232, 238)
+INK, PAPER, GRID, SHADE = (38, 50, 72), (255, 255, 255), (228, 232, 238), (214, 226, 241)
 COLOURS = [(46, 110, 186), (214, 104, 50), (60, 146, 84), (150, 82, 160), (190, 60, 80), (90, 90, 90), (190, 150, 30)]
 
 
@@ -45,10 +45,17 @@ def strip(frames: npt.NDArray[np.uint8], count: int = 8, side: int = 72) -> Any:
     return picture
 
 
-def lines(values: npt.NDArray[np.float64], columns: Sequence[str], width: int = 420, height: int = 160) -> Any:
-    """One line per column; gaps where values are missing."""
+def lines(
+    values: npt.NDArray[np.float64],
+    columns: Sequence[str],
+    width: int = 420,
+    height: int = 160,
+    bands: npt.NDArray[np.float64] | None = None,
+) -> Any:
+    """One line per column; gaps where values are missing; the outermost bands of the first column as a shade."""
     picture, draw = _canvas(width, height)
-    finite = values[np.isfinite(values)]
+    every = values if bands is None else np.concatenate([values[None], bands])
+    finite = every[np.isfinite(every)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     spread = max(high - low, 1e-9)
     for share in (0.0, 0.5, 1.0):
@@ -56,6 +63,9 @@ def lines(values: npt.NDArray[np.float64], columns: Sequence[str], width: int = 
         draw.line((46, y, width, y), fill=GRID)
         draw.text((2, y - 6), f"{low + share * spread:.3g}", fill=INK)
     xs = 48 + (width - 52) * np.arange(len(values)) / max(len(values) - 1, 1)
+    if bands is not None and np.isfinite(bands[:, :, 0]).all() and len(values) > 1:
+        edges = 8 + (height - 16) * (1 - (bands[[0, -1], :, 0] - low) / spread)
+        draw.polygon([*zip(xs, edges[0], strict=True), *zip(xs[::-1], edges[1, ::-1], strict=True)], fill=SHADE)
     for index in range(min(values.shape[1], len(COLOURS))):
         ys = 8 + (height - 16) * (1 - (values[:, index] - low) / spread)
         for a in range(len(values) - 1):

@@ -241,7 +241,10 @@ class Host:
         marks = model.tokenizer.marks
         self.model = model
         self.picker = TextPicker(model.text, model.calls().detach())
-        self.emitters = [Emitter(d.spec.modality, d.codec, d.head, d.spec.can.streaming) for d in model.decoders]
+        self.emitters = [
+            Emitter(d.spec.modality, d.codec, d.head, d.spec.can.streaming, d.spec.can.quantiles)
+            for d in model.decoders
+        ]
         self.ends = marks.ends
         self.tokens = model.tokenizer.vocab
         self.scheme = model.backbone.scheme

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class TimeSeries(Media):
     """Values ``(T, C)`` float64 by column; NaN is a missing value.
 
-    ``times (T,)`` datetime64 and ``frequency`` (a pandas offset such as ``"h"``) may be unknown.
+    ``times (T,)`` datetime64 and ``frequency`` (a pandas offset such as ``"h"``) may be unknown. A forecast
+    has ``bands (Q, T, C)``: the values below which the truth lies with the probabilities ``levels (Q,)``.
     """
 
     modality: ClassVar[str] = "timeseries"
@@ -29,6 +30,8 @@ class TimeSeries(Media):
     columns: tuple[str, ...] = ()
     times: npt.NDArray[np.datetime64] | None = None
     frequency: str | None = None
+    levels: tuple[float, ...] = ()
+    bands: npt.NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         values = np.asarray(self.values, np.float64)
@@ -47,7 +50,15 @@ class TimeSeries(Media):
             falls = np.flatnonzero(np.diff(times) <= np.timedelta64(0))
             if len(falls):
                 raise MediaError(f"timeseries: times must rise; row {falls[0] + 1} does not. Sort and drop duplicates")
-        self._freeze(values=values, columns=columns, times=times)
+        bands, levels = self.bands, tuple(float(q) for q in self.levels)
+        if bands is not None:
+            bands = np.asarray(bands, np.float64)
+        if (() if bands is None else bands.shape) != ((len(levels), *values.shape) if levels else ()):
+            raise MediaError(
+                f"timeseries: expected bands {(len(levels), *values.shape)}, one per level, "
+                f"got {None if bands is None else bands.shape}"
+            )
+        self._freeze(values=values, columns=columns, times=times, levels=levels, bands=bands)
 
     @classmethod
     def from_array(cls, array: npt.ArrayLike, *, columns: Sequence[str] = (), frequency: str | None = None) -> Self:
@@ -79,7 +90,17 @@ class TimeSeries(Media):
         """A line plot."""
         from anyany.media.drawing import lines
 
-        return lines(self.values, self.columns)
+        return lines(self.values, self.columns, bands=self.bands)
+
+    def band(self, level: float) -> npt.NDArray[np.float64]:
+        """Values ``(T, C)`` below which the truth lies with probability ``level``.
+
+        Raises:
+            MediaError: The series has no band of this level.
+        """
+        if self.bands is None or level not in self.levels:
+            raise MediaError(f"timeseries: expected a level among {self.levels or 'none'}, got {level}")
+        return np.asarray(self.bands[self.levels.index(level)])
 
     def __len__(self) -> int:
         return len(self.values)

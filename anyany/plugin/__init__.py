@@ -14,6 +14,7 @@ from anyany.plugin.components import (
     Look,
     Plan,
     Prepared,
+    QuantileCodec,
     StreamingCodec,
     Unit,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "ModalitySpec",
     "Plan",
     "Prepared",
+    "QuantileCodec",
     "Spec",
     "StreamingCodec",
     "Unit",

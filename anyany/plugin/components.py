@@ -124,6 +124,14 @@ class Codec(Protocol):
 
 
 @runtime_checkable
+class QuantileCodec(Codec, Protocol):
+    """A codec whose media can carry how sure the model is."""
+
+    def decode(self, latents: Tensor, like: Media | None = None, quantiles: Tensor | None = None) -> Media:
+        """As ``Codec.decode``; ``quantiles (rows, dim, Q)`` belong to the levels of ``latents``."""
+
+
+@runtime_checkable
 class StreamingCodec(Codec, Protocol):
     """A codec that can hand out media before its span is complete."""
 

@@ -23,6 +23,7 @@ class Capabilities:
 
     Attributes:
         streaming: A codec turns latents into media in chunks.
+        quantiles: ``decode`` of a codec also takes ``quantiles``, as the regression head predicts them.
         trainable: Gradients reach the parameters.
         deterministic: The same input gives the same output.
         batched: Many items in one call give what single calls give.
@@ -32,6 +33,7 @@ class Capabilities:
     """
 
     streaming: bool = False
+    quantiles: bool = False
     trainable: bool = True
     deterministic: bool = True
     batched: bool = True
