@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from anyany.errors import SpanMismatchError
+from anyany.errors import PromptError, SpanMismatchError
 from anyany.heads.base import Head, HeadLoss
 from anyany.model.document import Document, Piece
 from anyany.plugin.components import Prepared
@@ -41,18 +41,19 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Placed:
-    """A piece and the index of its first row."""
+    """A piece and the index of its first row; the first piece of a document has nothing before it."""
 
     piece: Piece
     start: int
+    first: bool = False
 
 
 def placed(documents: Sequence[Document]) -> list[Placed]:
     """All pieces of a packed batch with their first rows, in order."""
     out, start = [], 0
     for document in documents:
-        for piece in document.pieces:
-            out.append(Placed(piece, start))
+        for index, piece in enumerate(document.pieces):
+            out.append(Placed(piece, start, first=index == 0))
             start += piece.span.rows
     return out
 
@@ -64,7 +65,12 @@ def embed(model: Model, pieces: Sequence[Placed], draw: torch.Generator | None =
         model: Its components make the rows.
         pieces: From ``placed``.
         draw: Noise for the noised copies of denoising heads.
+
+    Raises:
+        PromptError: There is no row at all.
     """
+    if not pieces:
+        raise PromptError("prompt: holds nothing, and the model has no marks that would; add a part")
     out = Embedded(torch.empty(0))
     blocks: list[Tensor] = []
     where: list[int] = []
@@ -82,7 +88,8 @@ def embed(model: Model, pieces: Sequence[Placed], draw: torch.Generator | None =
             _with_marks(produced, model.projectors[name], clean, blocks, where)
         else:
             head = model.heads[name]
-            with torch.no_grad():
+            # Targets do not depend on the precision of the training.
+            with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
                 latents = _produce(model.codecs[name].encode, name, clean)
             out.latents[name] = latents
             _with_marks(head.embed(latents), head, clean, blocks, where)
@@ -174,8 +181,10 @@ def losses(model: Model, pieces: Sequence[Placed], embedded: Embedded, hidden: T
         head = model.heads[name]
         if head.denoises:
             noised = [p for p in members if p.piece.span.noised]
-            index = [r for p in noised for r in range(p.start, p.start + p.piece.span.rows)]
-            out[name] = head.loss_noised(hidden[torch.tensor(index)], embedded.noise[name])
+            parts = embedded.noise[name].split([p.piece.span.rows for p in noised])
+            kept = torch.cat([z for z, p in zip(parts, noised, strict=True) if p.piece.learn])
+            index = [r for p in noised if p.piece.learn for r in range(p.start, p.start + p.piece.span.rows)]
+            out[name] = head.loss_noised(hidden[torch.tensor(index)], kept)
             continue
         parts = latents.split([p.piece.span.rows - 2 for p in clean])
         kept = torch.cat([z for z, p in zip(parts, clean, strict=True) if p.piece.learn])
@@ -187,7 +196,7 @@ def losses(model: Model, pieces: Sequence[Placed], embedded: Embedded, hidden: T
 
 
 def _text_targets(model: Model, pieces: Sequence[Placed]) -> tuple[list[int], list[int]]:
-    """Rows that predict a token or a begin mark, and what they predict."""
+    """Rows that predict a token or a begin mark, and what they predict; nothing predicts a first row."""
     rows: list[int] = []
     targets: list[int] = []
     begins = {emitter.name: index for index, emitter in enumerate(model.decoders)}
@@ -196,9 +205,10 @@ def _text_targets(model: Model, pieces: Sequence[Placed]) -> tuple[list[int], li
         if not piece.learn or piece.span.noised:
             continue
         if piece.span.view == "text":
-            rows.extend(range(item.start - 1, item.start + piece.span.rows - 1))
-            targets.extend(piece.ids)
-        elif piece.span.view == "latents":
+            skip = int(item.first)
+            rows.extend(range(item.start - 1 + skip, item.start + piece.span.rows - 1))
+            targets.extend(piece.ids[skip:])
+        elif piece.span.view == "latents" and not item.first:
             rows.append(item.start - 1)
             targets.append(model.text.vocab + begins[piece.span.component])
     return rows, targets

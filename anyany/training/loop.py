@@ -104,19 +104,20 @@ class Run:
         if self.step == 0 and self.recipe.task == "sequence":
             self.fit_scales()
         self.model.train()
-        total: dict[str, float] = {}
+        seen: dict[str, list[float]] = {}
+        saved = -1
         try:
             while self.step < self.recipe.steps and not self.stopped:
-                values = self.one_step()
-                for name, value in values.items():
-                    total[name] = total.get(name, 0.0) + value
+                for name, value in self.one_step().items():
+                    seen.setdefault(name, []).append(value)
                 if self.step % self.recipe.log_every == 0:
-                    count = self.recipe.log_every
-                    metrics.log(self.step, {name: value / count for name, value in total.items()})
-                    total = {}
+                    metrics.log(self.step, {name: sum(values) / len(values) for name, values in seen.items()})
+                    seen = {}
                 if self.step % self.recipe.checkpoint_every == 0:
                     self.save_state()
-            self.save_state()
+                    saved = self.step
+            if saved != self.step:
+                self.save_state()
         finally:
             signal.signal(signal.SIGTERM, old)
             metrics.close()
@@ -137,6 +138,7 @@ class Run:
                 values[name] = values.get(name, 0.0) + value / len(batches)
         norm = optim.clip([p for g in self.optimizer.param_groups for p in g["params"]], self.recipe.clip)
         self.step += 1
+        values["skipped"] = 0.0
         if torch.isfinite(torch.tensor(norm)):
             self.optimizer.step()
         elif self.recipe.on_nan == "stop":
@@ -148,7 +150,8 @@ class Run:
 
     def _batch(self) -> Any:
         if self.recipe.task == "codec":
-            return data.items(self.stream, self.recipe.rows)
+            media = data.items(self.stream, self.recipe.rows)
+            return {name: [self._codec(name).prepare(item) for item in items] for name, items in media.items()}
         return data.packed(self.stream, self.model.planner, self.recipe.rows)
 
     def _loss(self, batch: Any) -> tuple[Tensor, dict[str, float]]:
@@ -160,12 +163,14 @@ class Run:
         rows = float(sum(document.rows for document in batch))
         return loss, {"loss": loss.item(), **{n: m.item() for n, m in means.items()}, "rows": rows}
 
+    def _codec(self, modality: str) -> Any:
+        return self.model.planner.codecs[modality][1]
+
     def _codec_loss(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, float]]:
         values: dict[str, float] = {}
         losses = []
-        for modality, media in batch.items():
-            _, codec = self.model.planner.codecs[modality]
-            for name, term in codec.loss([codec.prepare(m) for m in media]).items():
+        for modality, prepared in batch.items():
+            for name, term in self._codec(modality).loss(prepared).items():
                 losses.append(term)
                 values[f"{modality}/{name}"] = term.item()
         loss = torch.stack(losses).sum()

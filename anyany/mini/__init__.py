@@ -1,0 +1,1 @@
+"""The default model: its data, its recipes, its weights. See ``weights/README.md`` for the model card."""
