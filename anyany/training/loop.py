@@ -18,6 +18,7 @@ from anyany.errors import RecipeError
 from anyany.heads.base import HeadLoss
 from anyany.model import Model, load, save
 from anyany.training import checkpoint, data, optim
+from anyany.training.ahead import Ahead
 from anyany.training.metrics import Metrics
 from anyany.training.recipe import Recipe
 
@@ -45,6 +46,8 @@ class Run:
         self.optimizer = optim.adamw(groups)
         self.schedule = recipe.plan()
         self.step = 0
+        self.taken = dict(self.stream.taken)  # samples behind this step; the stream itself is ahead of it
+        self.batches = Ahead(self._batch)
         self.stopped = False
         (folder / "recipe.json").write_text(json.dumps(recipe.to_json(), indent=1) + "\n")
 
@@ -55,7 +58,7 @@ class Run:
         tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= checkpoint.pack_optimizer(self.optimizer)
         tensors["random"] = torch.get_rng_state()
-        state = {"step": self.step, "taken": self.stream.taken, "recipe": self.recipe.to_json()}
+        state = {"step": self.step, "taken": self.taken, "recipe": self.recipe.to_json()}
         checkpoint.save_step(self.folder, self.step, tensors, state, keep=self.recipe.keep)
 
     def resume(self) -> bool:
@@ -77,7 +80,8 @@ class Run:
         self.model.load_state_dict(own)
         checkpoint.unpack_optimizer(self.optimizer, found.tensors)
         torch.set_rng_state(found.tensors["random"])
-        self.step, self.stream.taken = found.step, dict(found.state["taken"])
+        self.step, self.taken = found.step, dict(found.state["taken"])
+        self.stream.taken = dict(self.taken)
         return True
 
     # Steps.
@@ -121,6 +125,7 @@ class Run:
         finally:
             signal.signal(signal.SIGTERM, old)
             metrics.close()
+            self.batches.close()
             self.model.eval()
         if not self.stopped:
             save(self.model, self.folder / "model", dtype=DTYPES[self.recipe.dtype])
@@ -128,7 +133,10 @@ class Run:
     def one_step(self) -> dict[str, float]:
         """Forward, backward, clip, update; returns what is worth logging."""
         optim.set_rates(self.optimizer, self.schedule(self.step))
-        batches = [self._batch() for _ in range(self.recipe.accumulate)]
+        batches = []
+        for _ in range(self.recipe.accumulate):
+            batch, self.taken = self.batches.take()
+            batches.append(batch)
         values: dict[str, float] = {}
         for batch in batches:
             with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
@@ -148,11 +156,14 @@ class Run:
         self.optimizer.zero_grad(set_to_none=True)
         return {**values, "norm": norm}
 
-    def _batch(self) -> Any:
+    def _batch(self) -> tuple[Any, dict[str, int]]:
+        """The next batch, and what has been taken of each source once it is trained on."""
         if self.recipe.task == "codec":
             media = data.items(self.stream, self.recipe.rows)
-            return {name: [self._codec(name).prepare(item) for item in items] for name, items in media.items()}
-        return data.packed(self.stream, self.model.planner, self.recipe.rows)
+            batch: Any = {n: [self._codec(n).prepare(item) for item in items] for n, items in media.items()}
+        else:
+            batch = data.packed(self.stream, self.model.planner, self.recipe.rows)
+        return batch, dict(self.stream.taken)
 
     def _loss(self, batch: Any) -> tuple[Tensor, dict[str, float]]:
         if self.recipe.task == "codec":
