@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from anyany.eval import judges
 from anyany.eval.scores import Score, accuracy, replies, share
@@ -61,7 +62,7 @@ def judged_images(images: Sequence[Any], digits: Sequence[int], *, extra: bool =
     right = [a == b for a, b in zip(judge.digits(x), digits, strict=True)]
     score = accuracy(right, baseline="0.10", judge=words)
     if extra:
-        train, labels = files.mnist("train")
+        train, _ = files.mnist("train")
         test, truth = files.mnist("t10k")
         real = judges.drawn([Image.from_array(i) for i in test[: len(images)]])
         score["spread"] = round(_spread(x.flatten(1).numpy(), np.array(digits)), 3)
@@ -80,9 +81,7 @@ def _spread(x: np.ndarray, labels: np.ndarray) -> float:
 
 def _nearest(x: Any, pool: Any) -> float:
     """Mean distance to the nearest of a pool."""
-    return float(
-        np.mean([float((block[:, None] - pool).norm(dim=2).min(dim=1).values.mean()) for block in x.split(10)])
-    )
+    return float(torch.cdist(x, pool).min(dim=1).values.mean())
 
 
 def text_to_speech(model: Model, limit: int) -> Score:

@@ -129,9 +129,8 @@ def _moments(motion: Motion) -> Any:
     index = np.linspace(0, len(places) - 1, 16).round().astype(int)
     places = places[index] - places[index][:, :1] * np.array([1, 0, 1])
     hips = places[:, 1:].reshape(16, -1, 3)
-    across = (
-        hips[0, motion.skeleton.names.index("upperleg.l") - 1] - hips[0, motion.skeleton.names.index("upperleg.r") - 1]
-    )
+    left, right = (hips[0, motion.skeleton.names.index(f"upperleg.{side}") - 1] for side in "lr")
+    across = left - right
     angle = np.arctan2(across[2], across[0])
     turn = np.array([[np.cos(angle), 0, -np.sin(angle)], [0, 1, 0], [np.sin(angle), 0, np.cos(angle)]])
     return hips @ turn
