@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -89,3 +90,38 @@ def figures(places: npt.NDArray[np.float32], parents: npt.NDArray[np.int64], cou
             if parent >= 0:
                 draw.line((xs[parent], ys[parent], xs[joint], ys[joint]), fill=INK, width=2)
     return picture
+
+
+def moving_figure(
+    places: npt.NDArray[np.float32], parents: npt.NDArray[np.int64], seconds: float, count: int = 60, side: int = 240
+) -> bytes:
+    """An animated webp of a stick figure ``(T, J, 3)``, y up, in at most ``count`` frames.
+
+    It is seen from half left and a little above, and stays in the middle; the lines of the floor show where it goes.
+    """
+    chosen = places[np.linspace(0, len(places) - 1, min(count, len(places))).round().astype(int)]
+    under = chosen[:, :1] * np.array([1, 0, 1])
+    body = chosen - under
+    body[..., 1] -= body[..., 1].min()
+    unit = max(2 * float(np.abs(body[..., [0, 2]]).max()), float(body[..., 1].max()), 1e-6)
+    pictures = []
+    for figure, (x, _, z) in zip(body / unit, under[:, 0] / unit, strict=True):
+        picture, draw = _canvas(side, side)
+        for line in np.arange(-1.0, 1.01, 0.25):
+            across, along = line - z % 0.25, line - x % 0.25
+            draw.line([_seen(-1.0, 0.0, across, side), _seen(1.0, 0.0, across, side)], fill=GRID)
+            draw.line([_seen(along, 0.0, -1.0, side), _seen(along, 0.0, 1.0, side)], fill=GRID)
+        points = [_seen(*point, side) for point in figure.tolist()]
+        for joint, parent in enumerate(parents.tolist()):
+            if parent >= 0:
+                draw.line((points[parent], points[joint]), fill=INK, width=3)
+        pictures.append(picture)
+    out, step = io.BytesIO(), max(20, round(1000 * seconds / len(pictures)))
+    pictures[0].save(out, "webp", save_all=True, append_images=pictures[1:], duration=step, loop=0, lossless=True)
+    return out.getvalue()
+
+
+def _seen(x: float, y: float, z: float, side: int) -> tuple[float, float]:
+    """Where a point of a body of size 1 appears: turned by 35 degrees, its far side a little higher."""
+    right, near = 0.82 * x + 0.57 * z, 0.82 * z - 0.57 * x
+    return side * (0.5 + 0.8 * right), side * (0.84 - 0.75 * y + 0.25 * near)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from anyany.engine.events import Usage
+from anyany.engine.events import Done, Event, SpanEnd, Usage
 from anyany.parts import Media
 
 
@@ -26,6 +26,17 @@ class Reply:
     finishes: tuple[str, ...]
     logprobs: tuple[float | None, ...]
     usage: Usage
+
+    @classmethod
+    def collect(cls, events: Iterable[Event]) -> Reply:
+        """The reply that a whole stream of events makes up."""
+        events = list(events)
+        ends = [e for e in events if isinstance(e, SpanEnd)]
+        done = next(e for e in events if isinstance(e, Done))
+        return cls(
+            parts=tuple(e.content for e in ends), finish=done.finish, finishes=tuple(e.finish for e in ends),
+            logprobs=tuple(e.logprob for e in ends), usage=done.usage,
+        )  # fmt: skip
 
     @property
     def text(self) -> str:

@@ -11,15 +11,14 @@ import torch
 
 from anyany.engine import (
     Conversation,
-    Done,
     Engine,
     Event,
     Interrupted,
     Live,
     Options,
-    SpanEnd,
     make_options,
 )
+from anyany.engine.request import MAX_SEED, whole
 from anyany.errors import PromptError, RequestError
 from anyany.model.reply import Reply
 from anyany.parts.messages import as_messages
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from anyany.model.model import Host, Model
 
 CACHE_ROWS = 16384
+MAX_ROWS = 1 << 24
 MAX_LIVE = 64
 
 
@@ -47,23 +47,14 @@ class Request:
 
     def reply(self) -> Reply:
         """The whole reply, once the request is done."""
-        ends = [e for e in self.events if isinstance(e, SpanEnd)]
-        done = next(e for e in self.events if isinstance(e, Done))
-        return Reply(
-            parts=tuple(e.content for e in ends),
-            finish=done.finish,
-            finishes=tuple(e.finish for e in ends),
-            logprobs=tuple(e.logprob for e in ends),
-            usage=done.usage,
-        )
+        return Reply.collect(self.events)
 
 
 def _engine(model: Model, options: dict[str, Any]) -> Engine:
     rows, live = options.pop("cache_rows", CACHE_ROWS), options.pop("max_live", MAX_LIVE)
-    for name, value in (("cache_rows", rows), ("max_live", live)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise RequestError(f"{name}: expected a whole number above 0, got {value!r}")
-    return Engine(model.backbone, rows=rows, max_live=live)
+    return Engine(
+        model.backbone, rows=whole("cache_rows", rows, 1, MAX_ROWS), max_live=whole("max_live", live, 1, MAX_ROWS)
+    )
 
 
 def generate_batch(
@@ -74,7 +65,7 @@ def generate_batch(
         raise RequestError(f"errors: expected 'raise' or 'return', got {errors!r}")
     if isinstance(prompts, str) or not isinstance(prompts, Sequence):
         raise PromptError(f"prompts: expected a list of prompts, got {type(prompts).__name__}")
-    options = dict(options)
+    seed, options = whole("seed", seed, 0, MAX_SEED - len(prompts)), dict(options)
     engine, host = _engine(model, options), model.host()
     outcomes: list[Any] = []
     with torch.inference_mode():
@@ -124,8 +115,15 @@ async def stream_async(model: Model, prompt: Any, *, seed: int, options: Mapping
     """See ``Model.stream_async``."""
     events = stream(model, prompt, seed=seed, options=options)
     end = object()
+    step: asyncio.Future[Any] | None = None
     try:
-        while (event := await asyncio.to_thread(next, events, end)) is not end:
-            yield event  # type: ignore[misc]
+        while True:
+            step = asyncio.ensure_future(asyncio.to_thread(next, events, end))
+            event = await asyncio.shield(step)
+            if event is end:
+                return
+            yield event
     finally:
+        if step is not None and not step.done():
+            await asyncio.gather(step, return_exceptions=True)  # no thread can be stopped: its step ends first
         events.close()  # type: ignore[attr-defined]

@@ -37,13 +37,16 @@ class Media:
         Raises:
             MediaError: The file is damaged, too large, empty, or of a format that is not read.
         """
+        return cls.from_bytes(cls._read(path))
+
+    @classmethod
+    def _read(cls, path: str | Path) -> bytes:
         try:
-            data = Path(path).read_bytes()
+            return Path(path).read_bytes()
         except OSError:
             raise MediaDecodeError(
                 f"{cls.modality}: cannot read the file {Path(path).name!r}; check the path"
             ) from None
-        return cls.from_bytes(data)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:

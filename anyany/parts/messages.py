@@ -37,22 +37,20 @@ def as_messages(prompt: Any) -> tuple[Message, ...]:
         raise PromptError(f"prompt: expected a part, a list of parts or chat messages, got {type(prompt).__name__}")
     if not prompt:
         raise PromptError("prompt: expected at least one part, got an empty list")
-    if all(isinstance(item, Message) for item in prompt):
-        return tuple(prompt)
-    if all(isinstance(item, Mapping) for item in prompt):
+    if all(isinstance(item, Message | Mapping) for item in prompt):
         if len(prompt) > MAX_MESSAGES:
             raise PromptError(f"prompt: at most {MAX_MESSAGES} messages, got {len(prompt)}")
         return tuple(_message(index, item) for index, item in enumerate(prompt))
     return (Message("user", tuple(_part(f"part {i}", item) for i, item in enumerate(prompt))),)
 
 
-def _message(index: int, item: Mapping[str, Any]) -> Message:
-    role, content = item.get("role"), item.get("content")
-    if role not in ROLES:
+def _message(index: int, item: Message | Mapping[str, Any]) -> Message:
+    role, content = (item.role, item.parts) if isinstance(item, Message) else (item.get("role"), item.get("content"))
+    if not isinstance(role, str) or role not in ROLES:
         raise PromptError(f"message {index}: expected a role among {', '.join(ROLES)}, got {role!r}")
     if isinstance(content, str | Media):
         return Message(str(role), (content,))
-    if not isinstance(content, Sequence):
+    if not isinstance(content, Sequence) or isinstance(content, bytes):
         raise PromptError(f"message {index}: expected content as text or a list, got {type(content).__name__}")
     return Message(str(role), tuple(_part(f"message {index}, part {i}", part) for i, part in enumerate(content)))
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from anyany.errors import EmptyMediaError, MediaError
-from anyany.parts.base import Media
+from anyany.parts.base import Media, data_tag
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -23,7 +25,7 @@ class Skeleton:
         names: Of the joints; parents stand before their children.
         parents: ``(J,)``; -1 for the root.
         offsets: ``(J, 3)`` from the parent, at rest.
-        up: Axis that points up.
+        up: Axis that points up: ``x``, ``y`` or ``z``.
     """
 
     names: tuple[str, ...]
@@ -38,6 +40,8 @@ class Skeleton:
             raise MediaError(f"skeleton: {count} names, parents {parents.shape}, offsets {offsets.shape}")
         if count == 0 or parents[0] != -1 or any(not 0 <= p < i for i, p in enumerate(parents.tolist()) if i):
             raise MediaError("skeleton: expected the root first, and each parent before its children")
+        if self.up not in ("x", "y", "z"):
+            raise MediaError(f"skeleton: expected up to be x, y or z, got {self.up!r}")
         object.__setattr__(self, "names", tuple(self.names))
         object.__setattr__(self, "parents", parents)
         object.__setattr__(self, "offsets", offsets)
@@ -52,7 +56,7 @@ class Motion(Media):
     """A clip: ``rotations (T, J, 4)`` local unit quaternions (w, x, y, z), ``root (T, 3)``, at ``fps``."""
 
     modality: ClassVar[str] = "motion"
-    formats: ClassVar[tuple[str, ...]] = ("npz",)
+    formats: ClassVar[tuple[str, ...]] = ("npz", "bvh", "glb")
     rotations: npt.NDArray[np.float32]
     root: npt.NDArray[np.float32]
     skeleton: Skeleton
@@ -75,15 +79,35 @@ class Motion(Media):
         self._freeze(rotations=rotations / norms, root=root, fps=float(self.fps))
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        """Decode npz."""
+    def open(cls, path: str | Path, clip: str | None = None) -> Self:
+        """Read an npz, BVH or glb file; its content decides the format, not its name.
+
+        Args:
+            path: The file.
+            clip: Which of its clips; needed where a glb file has several (see ``clips``).
+
+        Raises:
+            MediaError: The file is damaged, too large, empty, of a format that is not read, or lacks the clip.
+        """
+        return cls.from_bytes(cls._read(path), clip)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, clip: str | None = None) -> Self:
+        """Decode npz, BVH or glb; ``clip`` chooses one of several animations of a glb file."""
         from anyany.media.motion import decode
 
-        rotations, root, skeleton, fps = decode(data)
+        rotations, root, skeleton, fps = decode(data, clip)
         return cls(rotations, root, Skeleton(*skeleton), fps)
 
+    @classmethod
+    def clips(cls, path: str | Path) -> tuple[str, ...]:
+        """Names of the clips of a glb file; none for npz and BVH, which hold one without a name."""
+        from anyany.media.motion import clips
+
+        return clips(cls._read(path))
+
     def to_bytes(self, format: str | None = None) -> bytes:
-        """Encode as npz."""
+        """Encode as npz, BVH or glb. BVH and glb files have y up: the motion is turned where it has not."""
         from anyany.media.motion import encode
 
         s = self.skeleton
@@ -104,7 +128,21 @@ class Motion(Media):
         """Stick figures over time."""
         from anyany.media.drawing import figures
 
-        return figures(self.positions(), self.skeleton.parents)
+        return figures(self._upright(), self.skeleton.parents)
+
+    def animation(self) -> bytes:
+        """A stick figure that moves, as an animated webp of at most 60 frames."""
+        from anyany.media.drawing import moving_figure
+
+        return moving_figure(self._upright(), self.skeleton.parents, self.seconds)
+
+    def _upright(self) -> npt.NDArray[np.float32]:
+        from anyany.media.kinematics import turn, upright
+
+        return turn(upright(self.skeleton.up), self.positions())
+
+    def _repr_html_(self) -> str:
+        return data_tag("img", self.animation(), "image/webp", f'alt="{html.escape(repr(self))}"')
 
     def __repr__(self) -> str:
         return f"Motion({len(self.rotations)} frames, {len(self.skeleton.names)} joints, {self.fps:g} fps)"

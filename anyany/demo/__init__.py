@@ -1,0 +1,1 @@
+"""``anyany demo``: real inputs, interleaved conversations, a page to look at."""
