@@ -77,7 +77,8 @@ def png(width: int, height: int) -> bytes:
         (Video, b"", EmptyMediaError),
         (TimeSeries, b"a,b\nx,y\n", MediaError),
         (Motion, b"PK\x03\x04broken", MediaError),
-        (Motion, b"HIERARCHY", UnsupportedMediaError),
+        (Motion, b"HIERARCHY", MediaError),
+        (Motion, b"solid", UnsupportedMediaError),
     ],
 )
 def test_bad_files_raise_typed_errors(media, data, error):

@@ -184,7 +184,7 @@ def test_training_learns_and_gives_latents_of_unit_scale(codec):
     torch.testing.assert_close(latents[:4], codec.encode(batch[:1]), rtol=1e-4, atol=1e-4)
     assert all(torch.equal(value, before[name]) for name, value in codec.state_dict().items())
     assert 0.8 < latents.std(dim=0).mean() < 1.2
-    assert latents.mean(dim=0).abs().mean() < 0.15
+    assert latents.mean(dim=0).abs().mean() < 0.3  # the running mean lags while the codec learns; unset it is near 3
 
 
 @pytest.mark.parametrize(
