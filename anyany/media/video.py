@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anyany.errors import EmptyMediaError, MediaDecodeError, MediaTooLargeError, UnsupportedMediaError
+from anyany.media import soundtrack
 from anyany.media.limits import DEFAULT, Limits
 from anyany.media.packages import check_size, need
 
@@ -17,11 +18,11 @@ CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,gif"
 CODECS = frozenset(("h264", "hevc", "vp8", "vp9", "av1", "libdav1d", "mpeg4", "mjpeg", "gif"))
 WRITERS = {"mp4": ("libx264", "yuv420p"), "webm": ("libvpx-vp9", "yuv420p"), "gif": ("gif", "rgb8")}
 
-Decoded = tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64], bool]
+Decoded = tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64], soundtrack.Sound | None, bool]
 
 
 def decode(data: bytes, limits: Limits = DEFAULT) -> Decoded:
-    """Bytes -> frames ``(T, H, W, 3)``, times ``(T,)`` from 0, and whether the file was cut off.
+    """Bytes -> frames ``(T, H, W, 3)``, times ``(T,)`` from 0, sound or ``None``, and whether the file was cut off.
 
     The video stream with the most pixels is read. Of a longer video, ``limits.frames`` evenly spread
     frames are kept.
@@ -44,6 +45,10 @@ def decode(data: bytes, limits: Limits = DEFAULT) -> Decoded:
         stream = _stream(container, limits)
         expected = _expected(container, stream, limits)
         frames, times, count = _frames(container, stream, expected, limits)
+        sound = None
+        if container.streams.audio:
+            container.seek(0)
+            sound = soundtrack.read(container, limits)
     if not frames:
         raise MediaDecodeError("video: no frame can be decoded; the file is damaged or cut off")
     start = times[0]
@@ -52,7 +57,7 @@ def decode(data: bytes, limits: Limits = DEFAULT) -> Decoded:
         raise MediaDecodeError(
             f"video: the header claims {expected} frames, {count} can be decoded; the file is cut off"
         )
-    return np.stack(frames), np.asarray(times, np.float64) - start, truncated
+    return np.stack(frames), np.asarray(times, np.float64) - start, sound, truncated
 
 
 def _stream(container: Any, limits: Limits) -> Any:
@@ -106,8 +111,11 @@ def _frames(container: Any, stream: Any, expected: int | None, limits: Limits) -
     return frames, times, count
 
 
-def encode(frames: npt.NDArray[np.uint8], fps: float, format: str) -> bytes:
-    """``(T, H, W, 3)`` -> the bytes of a file. Small frames are enlarged in whole steps; sides become even."""
+def encode(frames: npt.NDArray[np.uint8], fps: float, format: str, sound: soundtrack.Sound | None = None) -> bytes:
+    """``(T, H, W, 3)`` -> the bytes of a file. Small frames are enlarged in whole steps; sides become even.
+
+    Sound is written to mp4 and webm, at 48 kHz and of at most two channels; a gif has none.
+    """
     if format not in WRITERS:
         raise UnsupportedMediaError(f"video: cannot write {format!r}; choose one of {', '.join(WRITERS)}")
     av = need("av", "av")
@@ -118,10 +126,13 @@ def encode(frames: npt.NDArray[np.uint8], fps: float, format: str) -> bytes:
     out = io.BytesIO()
     with av.open(out, "w", format=format) as container:
         stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1000))
+        track = None if sound is None else soundtrack.open_writer(container, format, sound)
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], pixel_format
         for frame in frames:
             container.mux(
                 stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format=pixel_format))
             )
         container.mux(stream.encode())
+        if track is not None and sound is not None:
+            soundtrack.write(container, track, sound)
     return out.getvalue()

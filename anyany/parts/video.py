@@ -58,14 +58,15 @@ class Video(Media):
         """Decode mp4, webm or gif and their kin: the best video stream, at most 32 frames of it."""
         from anyany.media.video import decode
 
-        frames, times, truncated = decode(data)
-        return cls(frames, times, None, truncated)
+        frames, times, sound, truncated = decode(data)
+        return cls(frames, times, None if sound is None else Audio(*sound), truncated)
 
     def to_bytes(self, format: str | None = None) -> bytes:
-        """Encode as mp4 (h264), webm (vp9) or gif."""
+        """Encode as mp4 (h264), webm (vp9) or gif; its sound goes into mp4 and webm."""
         from anyany.media.video import encode
 
-        return encode(self.frames, self.fps, format or "mp4")
+        sound = None if self.audio is None else (self.audio.samples, self.audio.rate)
+        return encode(self.frames, self.fps, format or "mp4", sound)
 
     @property
     def fps(self) -> float:

@@ -132,3 +132,21 @@ def test_forward_kinematics_of_a_bent_knee():
 def test_bad_arrays_raise_typed_errors(make):
     with pytest.raises(MediaError):
         make()
+
+
+@pytest.mark.parametrize("format", ["mp4", "webm"])
+@pytest.mark.parametrize(("channels", "rate"), [(1, 8000), (2, 44100)])
+def test_sound_travels_with_a_film(format, channels, rate):
+    t = np.arange(rate) / rate
+    tone = Audio.from_array(np.stack([0.5 * np.sin(2 * np.pi * 440 * t)] * channels).astype(np.float32), rate)
+    film = Video.from_frames(np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3)), 8.0, tone)
+    again = Video.from_bytes(film.to_bytes(format))
+    assert again.audio.samples.shape[0] == channels
+    assert again.audio.seconds == pytest.approx(1.0, abs=0.1)
+    spectrum = np.abs(np.fft.rfft(again.audio.mono()))
+    assert np.argmax(spectrum) * again.audio.rate / again.audio.samples.shape[1] == pytest.approx(440, abs=5)
+
+
+def test_a_gif_is_silent():
+    film = Video.from_frames(np.zeros((3, 8, 8)), 8.0, Audio.from_array(np.zeros(800), 8000))
+    assert Video.from_bytes(film.to_bytes("gif")).audio is None
