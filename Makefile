@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.installed
 WHEELS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml kernels/pyproject.toml))
 TESTS  := $(wildcard tests plugins kernels)
 
-.PHONY: setup demo test lint docs clean
+.PHONY: setup demo test lint docs mini clean
 
 setup: $(STAMP)
 
@@ -35,6 +35,14 @@ lint: setup
 docs: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r docs/requirements.txt
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+# Trains the default model from the data sets (about two hours on two cores) and puts it into the package.
+mini: setup
+	$(BIN)/anyany train anyany/mini/recipes/codecs.toml --out runs/mini-codecs
+	$(BIN)/anyany train anyany/mini/recipes/codecs-fine.toml --out runs/mini-codecs-fine
+	$(BIN)/anyany train anyany/mini/recipes/mini.toml --out runs/mini
+	rm -rf anyany/mini/weights
+	cp -r runs/mini/model anyany/mini/weights
 
 clean:
 	rm -rf $(VENV) docs/_build build dist

@@ -24,7 +24,7 @@ from anyany.media.packages import need
 from anyany.mini import augment, files
 from anyany.parts import Audio, Image
 
-RATE, BANDS, MOMENTS = 8000, 64, 64
+RATE, BANDS, MOMENTS = 8000, 40, 48
 
 
 class Judge(nn.Module):
@@ -118,7 +118,7 @@ def train_spoken() -> tuple[Judge, float]:
         x[:, :, low : low + int(draw.integers(0, 8))] = 0  # what SpecAugment (arXiv 1904.08779) does
         return x, labels[index]
 
-    return _train(batch, 1500, spoken([r.audio for r in test]), [r.digit for r in test])
+    return _train(batch, 1200, spoken([r.audio for r in test]), [r.digit for r in test])
 
 
 def _train(

@@ -5,19 +5,15 @@ Shapes: T frames, J joints.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
-from anyany.errors import AnyanyError, EmptyMediaError, MediaDecodeError, MediaTooLargeError, UnsupportedMediaError
+from anyany.errors import AnyanyError, EmptyMediaError, MediaDecodeError, UnsupportedMediaError
+from anyany.media import motion_bvh, motion_gltf, motion_npz
 from anyany.media.limits import DEFAULT, Limits
+from anyany.media.motion_form import Decoded, Skeleton
 from anyany.media.packages import check_size
 
-Skeleton = tuple[tuple[str, ...], Any, Any, str]
-"""Names, parents ``(J,)``, offsets ``(J, 3)``, the axis that points up."""
-Decoded = tuple[Any, Any, Skeleton, float]
-"""Rotations ``(T, J, 4)``, root ``(T, 3)``, skeleton, fps."""
-
-FORMATS = {"npz": "motion_npz", "bvh": "motion_bvh", "glb": "motion_gltf"}
+FORMATS: dict[str, Any] = {"npz": motion_npz, "bvh": motion_bvh, "glb": motion_gltf}
 
 
 def decode(data: bytes, clip: str | None = None, limits: Limits = DEFAULT) -> Decoded:
@@ -32,12 +28,11 @@ def decode(data: bytes, clip: str | None = None, limits: Limits = DEFAULT) -> De
         MediaError: Of another format, damaged, empty, too large, or without that clip.
     """
     format = _format(data, limits)
-    module = import_module(f"anyany.media.{FORMATS[format]}")
     if format == "glb":
-        return _read(format, module.decode, data, clip, limits)
+        return _read(format, motion_gltf.decode, data, clip, limits)
     if clip is not None:
         raise MediaDecodeError(f"motion: a {format} file holds one clip without a name; leave out clip={clip!r}")
-    return _read(format, module.decode, data, limits)
+    return _read(format, FORMATS[format].decode, data, limits)
 
 
 def clips(data: bytes, limits: Limits = DEFAULT) -> tuple[str, ...]:
@@ -46,8 +41,6 @@ def clips(data: bytes, limits: Limits = DEFAULT) -> tuple[str, ...]:
     Raises:
         MediaError: As for ``decode``.
     """
-    from anyany.media import motion_gltf
-
     return _read("glb", motion_gltf.clips, data, limits) if _format(data, limits) == "glb" else ()
 
 
@@ -55,15 +48,7 @@ def encode(rotations: Any, root: Any, skeleton: Skeleton, fps: float, format: st
     """Arrays -> the bytes of a file."""
     if format not in FORMATS:
         raise UnsupportedMediaError(f"motion: cannot write {format!r}; choose {', '.join(FORMATS)}")
-    return import_module(f"anyany.media.{FORMATS[format]}").encode(rotations, root, skeleton, fps)
-
-
-def check_frames(frames: float, joints: int, limits: Limits) -> None:
-    """Refuse a motion that is too long or has too many joints."""
-    if not (frames <= limits.motion_frames and joints <= limits.joints):
-        raise MediaTooLargeError(
-            f"motion: at most {limits.motion_frames} frames of {limits.joints} joints, got {frames:g} of {joints}"
-        )
+    return FORMATS[format].encode(rotations, root, skeleton, fps)
 
 
 def _format(data: bytes, limits: Limits) -> str:

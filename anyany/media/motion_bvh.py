@@ -16,7 +16,7 @@ import numpy as np
 
 from anyany.media.kinematics import multiply, turn, upright
 from anyany.media.limits import Limits
-from anyany.media.motion import Decoded, Skeleton, check_frames
+from anyany.media.motion_form import Decoded, Skeleton, check_frames
 from anyany.media.packages import need
 
 ORDER = "ZXY"

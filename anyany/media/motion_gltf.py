@@ -25,7 +25,7 @@ import numpy as np
 from anyany.errors import EmptyMediaError, MediaDecodeError, MediaTooLargeError, UnsupportedMediaError
 from anyany.media.kinematics import from_matrix, multiply, slerp, turn
 from anyany.media.limits import Limits
-from anyany.media.motion import Decoded, check_frames
+from anyany.media.motion_form import Decoded, check_frames
 from anyany.media.motion_gltf_write import encode as encode
 
 FPS = 30.0

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from anyany.media.kinematics import multiply, turn, upright
-from anyany.media.motion import Skeleton
+from anyany.media.motion_form import Skeleton
 from anyany.media.packages import need
 
 FLOAT = 5126

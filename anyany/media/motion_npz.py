@@ -13,7 +13,7 @@ import numpy as np
 
 from anyany.errors import MediaDecodeError, MediaTooLargeError
 from anyany.media.limits import Limits
-from anyany.media.motion import Decoded, Skeleton, check_frames
+from anyany.media.motion_form import Decoded, Skeleton, check_frames
 
 KEYS = ("rotations", "root", "names", "parents", "offsets", "up", "fps")
 

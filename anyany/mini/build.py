@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from anyany.backbone.builder import BackboneConfig
 from anyany.mini import files, words
 from anyany.model import Model, TextTokenizer, compose
@@ -40,7 +42,8 @@ def new() -> Model:
             {"id": "motion/latent", "config": joints},
         ],
     )  # fmt: skip
-    return build(describe(model), model.tokenizer, generation=GENERATION)
+    card = (Path(__file__).parent / "card.md").read_text(encoding="utf-8")
+    return build(describe(model), model.tokenizer, generation=GENERATION, card=card)
 
 
 def tokenizer() -> TextTokenizer:

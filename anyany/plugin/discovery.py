@@ -71,36 +71,54 @@ class Candidate:
 
 def candidates(settings: Settings) -> list[Candidate]:
     """Installed plugins in order of name: block list, then dependency metadata, then name claims."""
-    found = [_examine(entry, settings) for entry in sorted(set(metadata.entry_points(group=PROJECT)), key=_order)]
-    return _settle_claims(found)
+    found: list[Candidate] = []
+    seen: set[str] = set()
+    for distribution in metadata.distributions():
+        fresh = _offered(distribution, settings)
+        name = canonicalize_name(fresh[0].record.distribution) if fresh else ""
+        if name not in seen:  # else an older copy further down the path, which is not the one that is imported
+            found += fresh
+            seen |= {name} - {""}
+    return _settle_claims(sorted(found, key=lambda c: (c.record.name, c.record.distribution, c.record.module)))
 
 
 def _names(text: str) -> frozenset[str]:
     return frozenset(canonicalize_name(name.strip()) for name in text.split(",") if name.strip())
 
 
-def _order(entry: metadata.EntryPoint) -> tuple[str, str, str]:
-    return entry.name, _origin(entry)[0], entry.value
+def _offered(distribution: metadata.Distribution, settings: Settings) -> list[Candidate]:
+    """What one distribution brings. A file that cannot be read hides no plugin of another distribution."""
+    try:
+        entries = distribution.entry_points.select(group=PROJECT)
+    except Exception as error:
+        name, version = _origin(distribution)
+        reason = f"its entry_points.txt cannot be read: {error_text(error)}"
+        record = PluginRecord(name=name, distribution=name, version=version, status="failed", reason=reason)
+        if refusal := settings.refusal(record):
+            record = replace(record, status="blocked", reason=refusal)
+        return [Candidate(metadata.EntryPoint(name, "", PROJECT), record)]
+    return [_examine(entry, distribution, settings) for entry in entries]
 
 
-def _origin(entry: metadata.EntryPoint) -> tuple[str, str]:
+def _origin(distribution: metadata.Distribution) -> tuple[str, str]:
     """Name and version of the distribution; damaged metadata gives empty text, not an error."""
-    headers = entry.dist.metadata if entry.dist else None
-    if not headers:
+    try:
+        headers = distribution.metadata
+        return str(headers["Name"] or ""), str(headers["Version"] or "")
+    except Exception:
         return "", ""
-    return tuple(str(headers[key]) if key in headers else "" for key in ("Name", "Version"))  # type: ignore[return-value]
 
 
-def _examine(entry: metadata.EntryPoint, settings: Settings) -> Candidate:
-    distribution, version = _origin(entry)
-    record = PluginRecord(name=entry.name, distribution=distribution, version=version, module=entry.value)
+def _examine(entry: metadata.EntryPoint, distribution: metadata.Distribution, settings: Settings) -> Candidate:
+    name, version = _origin(distribution)
+    record = PluginRecord(name=entry.name, distribution=name, version=version, module=entry.value)
     if reason := settings.refusal(record):
         return Candidate(entry, replace(record, status="blocked", reason=reason))
     if not NAME.fullmatch(entry.name):
         reason = f"the plugin's name {entry.name!r} must be lower-case letters, digits, '-' and '_'"
         return Candidate(entry, replace(record, status="failed", reason=reason))
     try:
-        problems = unmet_by_distribution(entry.dist) if entry.dist else []
+        problems = unmet_by_distribution(distribution)
     except Exception as error:  # metadata written by hand or cut off
         reason = f"the metadata of its distribution cannot be read: {error_text(error)}"
         return Candidate(entry, replace(record, status="failed", reason=reason, traceback=traceback_text(error)))
@@ -121,7 +139,8 @@ def _settle_claims(found: Sequence[Candidate]) -> list[Candidate]:
         if candidate.record.status == "ok" and rivals:
             others = ", ".join(c.record.origin for c in rivals)
             first = rivals[0].record.distribution
-            reason = f"the name is also claimed by {others}; set ANYANY_BLOCK={first} or uninstall one"
+            way_out = f"set ANYANY_BLOCK={first} or uninstall one" if first else "uninstall one"
+            reason = f"the name is also claimed by {others}; {way_out}"
             candidate = replace(candidate, record=replace(candidate.record, status="conflict", reason=reason))
         settled.append(candidate)
     return settled

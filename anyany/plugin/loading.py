@@ -58,7 +58,8 @@ def load(manager: pluggy.PluginManager, record: PluginRecord, manifest: Callable
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        if plugin is not None and manager.is_registered(plugin):
+        # Under this name: the same object may be registered, rightly, under another one.
+        if plugin is not None and manager.get_plugin(record.name) is plugin:
             manager.unregister(plugin)
         if isinstance(error, Refusal):
             return replace(record, status=error.status, reason=str(error))

@@ -6,7 +6,7 @@ Discovery is the same in every process: it depends on installed distributions an
 from __future__ import annotations
 
 import difflib
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
@@ -65,8 +65,11 @@ class Registry:
         record = load(self._manager, PluginRecord(name=name), lambda: plugin)
         if record.status != "ok":
             raise PluginError(record.explain())
+        if taken := sorted(set(_words(record)) & set(self.modalities)):
+            self._manager.unregister(name=name)
+            words = ", ".join(taken)
+            raise PluginError(f"plugin {name!r}: the modality {words!r} is already defined; choose another word")
         self._records.append(record)
-        self._settle_words()
         return record
 
     @property
@@ -102,6 +105,18 @@ class Registry:
         """All codecs."""
         return tuple(self._specs(CodecSpec))
 
+    def components(self, which: str) -> tuple[EncoderSpec | CodecSpec, ...]:
+        """Encoders and codecs with this id (one of each may share it), or all of this modality.
+
+        Raises:
+            UnknownModalityError: There is none.
+        """
+        every: list[EncoderSpec | CodecSpec] = [*self.encoders, *self.codecs]
+        found = _matching(which, every)
+        if not found:
+            raise UnknownModalityError(self._unknown("component", which, [s.id for s in every]))
+        return tuple(found)
+
     def build(self, spec: EncoderSpec | CodecSpec, **config: Any) -> Any:
         """Import the factory and call it with the spec's configuration, changed by ``config``.
 
@@ -115,7 +130,7 @@ class Registry:
         try:
             factory = getattr(import_module(module), name)
             return factory(**{**spec.config, **config})
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a plugin never ends its host
             raise PluginError(f"{spec.id}: its factory {spec.factory} failed: {error_text(error)}") from error
 
     def _specs(self, kind: type[Any]) -> Iterable[Any]:
@@ -123,7 +138,7 @@ class Registry:
 
     def _find(self, kind: str, which: str, specs: Iterable[Any]) -> Any:
         every = list(specs)
-        found = [s for s in every if s.id == which] or [s for s in every if s.modality == which]
+        found = _matching(which, every)
         if len(found) == 1:
             return found[0]
         if found:
@@ -134,21 +149,42 @@ class Registry:
     def _unknown(self, kind: str, which: str, ids: list[str]) -> str:
         plugin = which.split("/")[0]
         text = f"no {kind} for {which!r}. Installed: {', '.join(ids) or 'none'}."
-        for record in self._records:
-            if record.name == plugin and record.status != "ok":
-                return f"{text} Its plugin did not load: {record.explain()}"
+        of_that_name = [record for record in self._records if record.name == plugin]
+        if of_that_name and all(record.status != "ok" for record in of_that_name):
+            return f"{text} Its plugin did not load: {'; '.join(record.explain() for record in of_that_name)}"
         close = difflib.get_close_matches(which, ids, 1)
-        return f"{text} " + (f"Did you mean {close[0]!r}?" if close else f"Try: pip install anyany-{plugin}")
+        if close:
+            return f"{text} Did you mean {close[0]!r}?"
+        sick = [record.explain() for record in self._records if not record.healthy]
+        hint = f" Plugins that did not load: {'; '.join(sick)}" if sick else ""
+        return f"{text} Try: pip install anyany-{plugin}.{hint}"
 
     def _settle_words(self) -> None:
         """Set aside all plugins that claim one new word."""
-        counts = Counter(s.name for s in self._specs(ModalitySpec))
-        clashes = {word for word, count in counts.items() if count > 1}
+        claims: dict[str, list[PluginRecord]] = defaultdict(list)
+        for record in self._records:
+            for word in _words(record):
+                claims[word].append(record)
         for index, record in enumerate(self._records):
-            claimed = clashes & {s.name for s in record.specs if isinstance(s, ModalitySpec)}
-            if claimed:
-                reason = f"the modality {', '.join(sorted(claimed))!r} is also claimed by another plugin; block one"
+            reasons = [
+                f"the modality {word!r} is also claimed by {', '.join(r.name for r in claims[word] if r is not record)}"
+                for word in _words(record)
+                if len(claims[word]) > 1
+            ]
+            if reasons:
+                self._manager.unregister(name=record.name)
+                reason = f"{'; '.join(reasons)}; set ANYANY_BLOCK to one of them, or uninstall one"
                 self._records[index] = replace(record, status="conflict", reason=reason, specs=())
+
+
+def _words(record: PluginRecord) -> list[str]:
+    return [spec.name for spec in record.specs if isinstance(spec, ModalitySpec)]
+
+
+def _matching(which: str, specs: Iterable[Any]) -> list[Any]:
+    """Specs with this id, else of this modality."""
+    specs = list(specs)
+    return [s for s in specs if s.id == which] or [s for s in specs if s.modality == which]
 
 
 @lru_cache(maxsize=1)

@@ -15,7 +15,7 @@ from anyany.plugin.records import to_json
 from anyany.plugin.specs import CodecSpec, Codes, EncoderSpec, ModalitySpec, Spec, Vectors
 from anyany.plugin.standard import STANDARD, TEXT
 
-_TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _OBJECTIVES = get_args(get_type_hints(Vectors)["objective"])
 
 

@@ -103,10 +103,10 @@ class Run:
 
     def run(self) -> None:
         """Train until the last step, or until a stop signal; the state is saved either way."""
-        metrics = Metrics(self.folder, self.recipe.steps, self.step)
         old = signal.signal(signal.SIGTERM, self._stop)
         if self.step == 0 and self.recipe.task == "sequence":
             self.fit_scales()
+        metrics = Metrics(self.folder, self.recipe.steps, self.step)
         self.model.train()
         seen: dict[str, list[float]] = {}
         saved = -1

@@ -1,15 +1,21 @@
-"""What a run tells: one JSON line per log, TensorBoard where it is installed, a line on the terminal."""
+"""What a run tells: one JSON line per log, TensorBoard where it is installed, progress on the terminal."""
 
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
 
 class Metrics:
-    """Writes metrics of a run into its folder.
+    """Writes metrics of a run into its folder, and shows them.
+
+    A terminal gets a bar with the steps, the rate and the time that is left; a file gets a line per log.
 
     Args:
         folder: Of the run; ``metrics.jsonl`` is appended to.
@@ -21,25 +27,44 @@ class Metrics:
         self.file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
         self.steps, self.start, self.began = steps, start, time.perf_counter()
         self.board = _board(folder)
+        console = Console()
+        self.bar = _bar(console) if console.is_terminal else None
+        if self.bar is not None:
+            self.task = self.bar.add_task("step", total=steps, completed=start, shown="")
+            self.bar.start()
 
     def log(self, step: int, values: dict[str, float]) -> None:
         """Record values after ``step`` steps."""
         spent = time.perf_counter() - self.began
         each = spent / max(step - self.start, 1)
-        left = each * (self.steps - step)
-        self.file.write(json.dumps({"step": step, "seconds": round(spent, 2), **values}) + "\n")
+        known = {name: value if math.isfinite(value) else None for name, value in values.items()}  # JSON has no NaN
+        self.file.write(json.dumps({"step": step, "seconds": round(spent, 2), **known}) + "\n")
         self.file.flush()
         if self.board is not None:
             for name, value in values.items():
                 self.board.add_scalar(name, value, step)
         shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-        print(f"step {step}/{self.steps}  {shown}  {1 / each:.2f} steps/s  {left / 60:.1f} min left", flush=True)
+        if self.bar is not None:
+            self.bar.update(self.task, completed=step, shown=f"{1 / each:.2f} steps/s  {shown}")
+        else:
+            left = each * (self.steps - step) / 60
+            print(f"step {step}/{self.steps}  {shown}  {1 / each:.2f} steps/s  {left:.1f} min left", flush=True)
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files and leave the terminal."""
         self.file.close()
         if self.board is not None:
             self.board.close()
+        if self.bar is not None:
+            self.bar.stop()
+
+
+def _bar(console: Console) -> Progress:
+    columns = (
+        TextColumn("{task.description}"), MofNCompleteColumn(), BarColumn(30), TimeRemainingColumn(),
+        TextColumn("{task.fields[shown]}"),
+    )  # fmt: skip
+    return Progress(*columns, console=console)
 
 
 def _board(folder: Path) -> Any:

@@ -1,0 +1,38 @@
+"""``anyany bench``: speed and memory against a peer or a limit, measured side by side."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from anyany.cli.output import print_json, print_table
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``anyany bench``."""
+    parser.add_argument("--only", nargs="+", default=[], metavar="ID", help="only these lines of the table")
+    parser.add_argument("--quick", action="store_true", help="three rounds in place of nine")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run ``anyany bench``; a goal that is missed is told, and no failure of the command."""
+    from anyany.bench.suite import measure
+
+    figures = []
+    for figure in measure(args.only, quick=args.quick):
+        figures.append(figure)
+        print(f"{figure.id}: {figure.ratio:.3g} {figure.unit}", file=sys.stderr, flush=True)
+    if args.json:
+        print_json([figure.to_json() for figure in figures])
+        return 0
+    columns = ("id", "what", "median", "quartiles", "peer", "goal", "status")
+    print_table(columns, [_row(figure) for figure in figures])
+    return 0
+
+
+def _row(figure) -> tuple[str, ...]:
+    low, _, high = figure.quartiles
+    goal, status = ("", "note") if figure.goal is None else (f">= {figure.goal:g}", "ok" if figure.reached else "missed")
+    spread = f"{low:.3g} to {high:.3g}"
+    return figure.id, figure.what, f"{figure.ratio:.3g} {figure.unit}", spread, figure.peer, goal, status

@@ -1,0 +1,130 @@
+"""``anyany plugins``: what is installed, what one entry declares, and what is wrong.
+
+These commands diagnose, so they look at every plugin even where ``ANYANY_STRICT`` would raise at the first.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from anyany.cli.output import print_json, print_table
+from anyany.plugin.discovery import Settings
+from anyany.plugin.records import PluginRecord, to_json
+from anyany.plugin.registry import Registry
+from anyany.plugin.requirements import unmet
+from anyany.plugin.specs import ModalitySpec, Spec
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``anyany plugins``."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="{list,show,doctor}")
+    add = partial(actions.add_parser, allow_abbrev=False)
+    listing = add("list", help="every plugin, its status and its components")
+    showing = add("show", help="one component or plugin in full")
+    showing.add_argument("id", metavar="ID", help="a component such as image/fsq, or a plugin such as image")
+    doctor = add("doctor", help="check this machine; exits with 1 when a check fails")
+    for action in (listing, showing, doctor):
+        action.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run ``anyany plugins``."""
+    if args.action == "doctor":
+        from anyany.cli.doctor import examine
+
+        return examine(as_json=args.json)
+    plugins = discover()
+    if args.action == "show":
+        return _show(plugins, args.id, as_json=args.json)
+    return _list(plugins, as_json=args.json)
+
+
+def discover() -> Registry:
+    """The plugins of this machine, the broken ones among them."""
+    return Registry.discover(replace(Settings.from_environment(), strict=False))
+
+
+def word(spec: Spec) -> str:
+    """Id of a component, or ``modality:<word>``."""
+    return f"modality:{spec.name}" if isinstance(spec, ModalitySpec) else spec.id
+
+
+def _list(plugins: Registry, *, as_json: bool) -> int:
+    if as_json:
+        print_json([_summary(record) for record in plugins.records])
+    elif plugins.records:
+        columns = ("plugin", "distribution", "version", "status", "components, or the reason why not")
+        print_table(columns, [_row(record) for record in plugins.records])
+    else:
+        print("no plugins are installed. Try: pip install 'anyany[modalities]'")
+    return 0
+
+
+def _summary(record: PluginRecord) -> dict[str, Any]:
+    return {
+        "name": record.name, "distribution": record.distribution, "version": record.version, "module": record.module,
+        "status": record.status, "reason": record.reason, "components": [word(spec) for spec in record.specs],
+    }  # fmt: skip
+
+
+def _row(record: PluginRecord) -> Sequence[str]:
+    said = record.reason or "\n".join(word(spec) for spec in record.specs)
+    return record.name, record.distribution, record.version, record.status, said
+
+
+def _show(plugins: Registry, which: str, *, as_json: bool) -> int:
+    """A plugin by name (two records, where two distributions claim it), or components by id or modality."""
+    records = [record for record in plugins.records if record.name == which]
+    specs: list[Spec] = [spec for record in records for spec in record.specs]
+    if not records:
+        specs = list(plugins.components(which))
+        records = [record for record in plugins.records if any(spec in record.specs for spec in specs)]
+    if as_json:
+        print_json({"plugins": [_summary(record) | {"traceback": record.traceback} for record in records],
+                    "specs": [to_json(spec) | {"unmet": _lacks(spec)} for spec in specs]})  # fmt: skip
+        return 0
+    for record in records:
+        print_table(("plugin", record.name), list(_facts(record)))
+    for spec in specs:
+        print()
+        print_table((type(spec).__name__, word(spec)), list(_declared(spec)))
+    return 0
+
+
+def _facts(record: PluginRecord) -> Iterator[tuple[str, str]]:
+    yield "comes from", record.origin
+    yield "manifest", record.module
+    yield "status", record.status
+    if record.reason:
+        yield "reason", record.reason
+    if record.traceback:
+        yield "traceback", record.traceback.rstrip()
+
+
+def _declared(spec: Spec) -> Iterator[tuple[str, str]]:
+    """Every field of a spec, and which of its requirements are not met."""
+    for name, value in to_json(spec).items():
+        if name == "can":
+            yield from ((f"can.{flag}", _text(setting)) for flag, setting in value.items() if flag != "kind")
+        elif name not in ("kind", "id", "name"):
+            yield name, _text(value)
+    if lacks := _lacks(spec):
+        yield "unmet", "; ".join(lacks)
+
+
+def _lacks(spec: Spec) -> list[str]:
+    return [] if isinstance(spec, ModalitySpec) else unmet(spec.requires)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={item}" for name, item in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)

@@ -1,0 +1,45 @@
+"""Words of the command line as parts of a prompt."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from anyany import parts
+from anyany.parts import Media
+
+SUFFIXES: dict[str, type[Media]] = {
+    **dict.fromkeys(("png", "jpg", "jpeg", "webp"), parts.Image),
+    **dict.fromkeys(("wav", "flac", "mp3", "ogg"), parts.Audio),
+    **dict.fromkeys(("mp4", "webm", "gif", "mkv"), parts.Video),
+    **dict.fromkeys(("csv", "parquet"), parts.TimeSeries),
+    **dict.fromkeys(("bvh", "glb", "npz"), parts.Motion),
+}
+"""Which media a file holds, by suffix."""
+
+_TEXT = "text:"
+
+
+def read_part(word: str) -> str | Media:
+    """A word as a part: ``text:...`` is text, an existing file with a media suffix is media, all else is text.
+
+    Raises:
+        MediaError: The file is damaged, too large, empty, or of a format that is not read.
+    """
+    if word.startswith(_TEXT):
+        return word.removeprefix(_TEXT)
+    media = SUFFIXES.get(Path(word).suffix[1:].lower())
+    if media is None:
+        return word
+    if _is_file(word):
+        return media.open(word)
+    if not any(letter.isspace() for letter in word):  # a sentence may end in "photo.png?", a path has no blanks
+        print(f"note: there is no file {word}; it is taken as text (text:{word} says so quietly)", file=sys.stderr)
+    return word
+
+
+def _is_file(word: str) -> bool:
+    try:
+        return Path(word).is_file()
+    except (OSError, ValueError):  # longer than a name may be, or with a zero byte: no file's name
+        return False

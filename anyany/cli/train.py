@@ -1,0 +1,35 @@
+"""``anyany train``: run a recipe in a folder, and go on where an earlier run of it was cut off."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from anyany.cli.output import print_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``anyany train``."""
+    parser.add_argument("recipe", type=Path, metavar="RECIPE", help="a TOML file")
+    parser.add_argument("changes", nargs="*", metavar="key=value", help="such as steps=100 or rates.backbone=1e-4")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/<name>)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run ``anyany train``."""
+    from anyany.training.loop import train
+    from anyany.training.recipe import read_recipe
+
+    recipe = read_recipe(args.recipe, args.changes)
+    folder = args.out if args.out is not None else Path("runs") / recipe.name
+    print_json(recipe.to_json())
+    # A recipe names factories, which may lie beside the user; last on the path, they hide nothing installed.
+    sys.path.append(os.getcwd())
+    done = train(recipe, folder)
+    if done.stopped:
+        print(f"stopped at step {done.step}; the same command goes on from there", file=sys.stderr)
+        return 1
+    print(f"model: {folder / 'model'}")
+    return 0
