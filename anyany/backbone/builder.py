@@ -85,14 +85,21 @@ class BackboneConfig:
 
 
 def build(config: BackboneConfig) -> Backbone:
-    """A backbone with fresh weights."""
+    """A backbone with fresh weights.
+
+    Raises:
+        CheckpointError: Numbers contradict each other.
+        LayoutError: The rotary positions do not fit the head width.
+    """
+    if config.heads % (config.kv_heads or config.heads):
+        raise CheckpointError(f"backbone: {config.heads} query heads cannot share {config.kv_heads} key heads evenly")
     head_dim = config.head_dim or config.width // config.heads
     windows = config.window if isinstance(config.window, tuple) else (config.window,) * config.layers
     if len(windows) != config.layers:
         raise CheckpointError(f"backbone: {config.layers} layers, but {len(windows)} windows")
     rotary = None
     if config.positions == "rope":
-        ready = torch.tensor(config.frequencies) if config.frequencies else None
+        ready = torch.tensor(config.frequencies, device="cpu") if config.frequencies else None
         rotary = Rotary(head_dim, theta=config.theta, sections=config.sections or None, frequencies=ready)
     learned = LearnedPositions(config.max_positions, config.width) if config.positions == "learned" else None
     backbone = Backbone(

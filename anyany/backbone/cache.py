@@ -44,8 +44,9 @@ class KVPool:
         device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, debug: bool = False,
     ) -> None:  # fmt: skip
         shape = (layers, capacity, heads, head_dim)
-        self.keys = torch.empty(shape, device=device, dtype=dtype)
-        self.values = torch.empty(shape, device=device, dtype=dtype)
+        # Zeros, since a masked key still enters the product: what is not finite there costs a second pass.
+        self.keys = torch.zeros(shape, device=device, dtype=dtype)
+        self.values = torch.zeros(shape, device=device, dtype=dtype)
         self.capacity, self.debug = capacity, debug
         self._runs: list[Run] = []  # by start
         if debug:
@@ -77,6 +78,7 @@ class KVPool:
 
     def append(self, run: Run, n: int) -> tuple[int, int]:
         """Add n rows to a run; returns the half-open range of pool rows that they take."""
+        self._check_live(run)
         if run.length + n > run.capacity:
             raise CacheError(f"run: holds {run.capacity} rows, {run.length} used, {n} more do not fit; grow it first")
         first = run.start + run.length
@@ -84,9 +86,11 @@ class KVPool:
         return first, first + n
 
     def rollback(self, run: Run, n: int) -> None:
-        """Forget the last n rows of a run."""
-        if not 0 <= n <= run.length:
-            raise CacheError(f"rollback: the run has {run.length} rows, cannot forget {n}")
+        """Forget the last n rows of a run; rows that a branch sees stay."""
+        self._check_live(run)
+        shared = max((r.prefix[1] - run.start for r in self._runs if r.parent is run), default=0)
+        if not 0 <= n <= run.length - shared:
+            raise CacheError(f"rollback: the run has {run.length} rows, {shared} shared, cannot forget {n}")
         run.length -= n
         if self.debug:
             self._poison(run.start + run.length, run.start + run.length + n)
@@ -99,6 +103,7 @@ class KVPool:
         Raises:
             CacheError: The parent has a prefix of its own (two ranges are the limit), or too few rows.
         """
+        self._check_live(run)
         if run.prefix[1] > run.prefix[0]:
             raise CacheError("fork: the run has a prefix itself; a branch of a branch would need three ranges")
         if not 0 <= share <= run.length:
@@ -111,8 +116,7 @@ class KVPool:
 
     def release(self, run: Run) -> None:
         """Free a run; its branches must be gone."""
-        if not run.live:
-            raise CacheError("release: the run is already free")
+        self._check_live(run)
         if run.branches:
             raise CacheError(f"release: {run.branches} branches still see this run; release them first")
         self._runs.remove(run)
@@ -128,6 +132,9 @@ class KVPool:
         Raises:
             CacheError: There is no room, or the run would have to move while a branch sees it.
         """
+        self._check_live(run)
+        if capacity < run.capacity:
+            raise CacheError(f"grow: the run holds {run.capacity} rows already, got {capacity}")
         at = self._runs.index(run)
         limit = self._runs[at + 1].start if at + 1 < len(self._runs) else self.capacity
         if run.start + capacity <= limit:
@@ -135,11 +142,12 @@ class KVPool:
             return
         if run.branches:
             raise CacheError("grow: the run would have to move while a branch sees it")
-        start = self._gap(capacity)
-        self._runs.remove(run)
-        self._move(run, start)
-        run.capacity = capacity
-        self._insert(run)
+        self._runs.remove(run)  # its own rows are room, too
+        try:
+            self._move(run, self._gap(capacity))
+            run.capacity = capacity
+        finally:
+            self._insert(run)
 
     def compact(self) -> None:
         """Move all runs to the front; runs with branches stay where they are."""
@@ -164,6 +172,10 @@ class KVPool:
         if self.capacity - start >= capacity:
             return start
         raise CacheError(f"cache: no {capacity} rows in a row are free ({self.free} of {self.capacity} in all)")
+
+    def _check_live(self, run: Run) -> None:
+        if not run.live:
+            raise CacheError("run: was released, and its rows may belong to another; reserve a new one")
 
     def _insert(self, run: Run) -> None:
         self._runs.append(run)

@@ -2,39 +2,49 @@
 
 Rows are grouped into tiles whose key ranges lie close together. A tile is one call of
 ``scaled_dot_product_attention`` over the hull of its ranges, masked only where rows differ. Nothing of
-size (T, S) is made; the largest mask is one tile's.
+size (T, S) is made, forward or backward: small masks are kept, a large one lives as long as its tile.
 
 Shapes: T query rows, n rows and m keys of a tile, S keys, H and Hkv heads, G = H / Hkv, Dh head width.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 TILE = 256
 SLACK = 16384
 """Scores that a tile may waste before one more call is cheaper."""
+KEPT = 2**18
+"""Scores of a tile whose mask is kept for all layers and for the backward pass."""
+LARGEST = 2**21
+"""Scores of a tile: bounds the largest mask."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """Rows ``[start, stop)`` and the hulls of their two ranges; ``mask`` is ``(n, m)`` or ``None``.
+    """Rows ``[start, stop)``, the hulls of their two ranges, and the ranges ``(n, 2, 2)``.
 
-    ``keys`` lists the keys of the hulls that some row sees, where there are others between them: those
-    may never have been written, and a weight of zero does not silence NaN.
+    ``kept`` is the mask of a tile that is not ``large``.
     """
 
     start: int
     stop: int
     prefix: tuple[int, int]
     own: tuple[int, int]
-    mask: Tensor | None
-    keys: Tensor | None = None
+    ranges: np.ndarray
+    large: bool = False
+    kept: Tensor | None = None
+
+    def mask(self, device: torch.device) -> Tensor | None:
+        """Which keys of the hulls each row sees, ``(n, m)`` bool; ``None`` where all rows see all."""
+        return _mask(self, device) if self.large else self.kept
 
 
 @dataclass(frozen=True)
@@ -48,11 +58,11 @@ class Tiles:
     @classmethod
     def of(cls, intervals: Tensor) -> Tiles:
         """Group the rows of ``intervals (T, 2, 2)``."""
-        if len(intervals) == 1:
-            (prefix, own) = intervals[0].tolist()
-            if own[1] > own[0] or prefix[1] > prefix[0]:
-                return cls(1, (Tile(0, 1, tuple(prefix), tuple(own), None),), None)
         spans = intervals.cpu().numpy().astype(np.int64)
+        if len(spans) == 1:
+            (prefix, own) = spans[0].tolist()
+            if own[1] > own[0] or prefix[1] > prefix[0]:
+                return cls(1, (Tile(0, 1, tuple(prefix), tuple(own), spans),), None)
         sees = (spans[:, :, 1] > spans[:, :, 0]).any(axis=1)
         rows = None if sees.all() else torch.from_numpy(np.flatnonzero(sees))
         kept = spans if rows is None else spans[sees]
@@ -72,11 +82,13 @@ def _tiles(spans: np.ndarray, device: torch.device) -> list[Tile]:
             wider = [_hull(hulls[kind], plain[stop][kind]) for kind in (0, 1)]
             keys = sum(high - low for low, high in wider)
             useful += lengths[stop]
-            if stop > start and (stop - start + 1) * keys > 2 * useful + SLACK:
+            if stop > start and (stop - start + 1) * keys > min(2 * useful + SLACK, LARGEST):
                 break
             hulls = wider
             stop += 1
-        tiles.append(_tile(start, stop, hulls, spans[start:stop], device))
+        large = (stop - start) * sum(high - low for low, high in hulls) > KEPT
+        tile = Tile(start, stop, *hulls, spans[start:stop], large)
+        tiles.append(tile if large else replace(tile, kept=_mask(tile, device)))
         start = stop
     return tiles
 
@@ -87,43 +99,51 @@ def _hull(a: tuple[int, int], b: list[int]) -> tuple[int, int]:
     return (b[0], b[1]) if a[1] <= a[0] else (min(a[0], b[0]), max(a[1], b[1]))
 
 
-def _tile(start: int, stop: int, hulls: list[tuple[int, int]], spans: np.ndarray, device: torch.device) -> Tile:
+def _mask(tile: Tile, device: torch.device) -> Tensor | None:
     visible = []
-    for kind, (low, high) in enumerate(hulls):
+    for kind, (low, high) in enumerate((tile.prefix, tile.own)):
         keys = np.arange(low, high)
-        visible.append((keys >= spans[:, kind, :1]) & (keys < spans[:, kind, 1:]))
+        visible.append((keys >= tile.ranges[:, kind, :1]) & (keys < tile.ranges[:, kind, 1:]))
     mask = np.concatenate(visible, axis=1)  # (n, m)
-    seen, keys = mask.any(axis=0), None
-    if not seen.all():
-        every = np.concatenate([np.arange(*hull) for hull in hulls])
-        keys, mask = torch.from_numpy(every[seen]).to(device), mask[:, seen]
-    return Tile(start, stop, *hulls, None if mask.all() else torch.from_numpy(mask).to(device), keys)
+    return None if mask.all() else torch.from_numpy(mask).to(device)
 
 
 def tiled_attention(q: Tensor, k: Tensor, v: Tensor, plan: Tiles, scale: float) -> Tensor:
     """``(T, H, Dh)`` queries over ``(S, Hkv, Dh)`` keys and values."""
     seeing = q if plan.rows is None else q[plan.rows]
-    outs = [_attend(seeing[t.start : t.stop], _keys(k, t), _keys(v, t), t.mask, scale) for t in plan.tiles]
-    if not outs:
-        return torch.zeros_like(q)
-    out = outs[0] if len(outs) == 1 else torch.cat(outs)
+    learns = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
+    outs = []
+    for tile in plan.tiles:
+        inputs = (seeing[tile.start : tile.stop], k, v, tile, scale)
+        if learns and tile.large:  # autograd would keep the masks of all tiles: T * S numbers
+            outs.append(checkpoint(_attend, *inputs, use_reentrant=False, preserve_rng_state=False))
+        else:
+            outs.append(_attend(*inputs))
+    out = torch.cat(outs) if outs else seeing  # nobody sees a key: no row, which autograd still follows
     if plan.rows is None:
         return out
     return torch.zeros_like(q).index_copy(0, plan.rows.to(q.device), out)
 
 
-def _keys(x: Tensor, tile: Tile) -> Tensor:
-    """Keys or values that the tile's rows may see, ``(m, Hkv, Dh)``."""
-    if tile.keys is not None:
-        return x[tile.keys]
-    (a, b), (c, d) = tile.prefix, tile.own
-    if b <= a:
-        return x[c:d]
-    return x[a:b] if d <= c else torch.cat([x[a:b], x[c:d]])
+def _attend(q: Tensor, k: Tensor, v: Tensor, tile: Tile, scale: float) -> Tensor:
+    """One tile: ``(n, H, Dh)``."""
+    mask, hulls = tile.mask(q.device), (tile.prefix, tile.own)
+    out = _dense(q, _join(k, hulls), _join(v, hulls), mask, scale)
+    if mask is None or not bool(out.sum().isnan()):
+        return out
+    # A weight of zero does not silence NaN: row by row, it stays with the rows that see it.
+    rows = [(q[i : i + 1], tile.ranges[i].tolist()) for i in range(len(q))]
+    return torch.cat([_dense(row, _join(k, seen), _join(v, seen), None, scale) for row, seen in rows])
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """One tile. Query heads that share a key head become rows of it, so that keys are never repeated."""
+def _join(x: Tensor, ranges: Iterable[tuple[int, int]]) -> Tensor:
+    """Rows of ``x`` in the ranges, one behind the other; a view where only one holds any."""
+    full = [x[low:high] for low, high in ranges if high > low]
+    return full[0] if len(full) == 1 else torch.cat(full)
+
+
+def _dense(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """``(n, H, Dh)``. Query heads that share a key head become rows of it, so that keys are never repeated."""
     n, heads, width = q.shape
     group = heads // k.shape[1]
     if group > 1:

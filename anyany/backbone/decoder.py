@@ -15,8 +15,7 @@ from anyany.backbone.cache import KVPool
 from anyany.backbone.cpu_attention import Tiles
 from anyany.backbone.ops import plan_attention
 from anyany.backbone.positions import LearnedPositions, Rotary
-from anyany.backbone.windows import window_intervals
-from anyany.sequence import PositionScheme
+from anyany.sequence import PositionScheme, window
 
 
 class Backbone(nn.Module):
@@ -59,11 +58,11 @@ class Backbone(nn.Module):
         turn = None if self.rotary is None else self.rotary(coordinates)
         plans: dict[int | None, tuple[Tensor, Tiles]] = {}
         for layer, block in enumerate(self.blocks):
-            window = block.mixer.window
-            if window not in plans:
-                seen = intervals if window is None else window_intervals(intervals, slots, window)
-                plans[window] = seen, plan_attention(seen)
-            seen, plan = plans[window]
+            reach = block.mixer.window
+            if reach not in plans:
+                seen = intervals if reach is None else window(intervals, reach, slots)
+                plans[reach] = seen, plan_attention(seen)
+            seen, plan = plans[reach]
             x = block(x, turn, seen, plan, cache, slots, layer)
         return self.norm(x)
 

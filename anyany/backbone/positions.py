@@ -5,12 +5,18 @@ Shapes: T rows, H heads, Dh head width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from anyany.errors import LayoutError
+
+
+def rotary_frequencies(head_dim: int, theta: float) -> Tensor:
+    """Plain frequencies ``(Dh / 2,)``, in radians per position."""
+    half = head_dim // 2
+    return theta ** (-torch.arange(half, dtype=torch.float32, device="cpu") / half)
 
 
 class Rotary(nn.Module):
@@ -22,6 +28,9 @@ class Rotary(nn.Module):
         sections: How many of the ``Dh / 2`` frequencies turn with time, height and width (M-RoPE of
             Qwen2-VL, arXiv 2409.12191); ``None``: all turn with time.
         frequencies: Ready-made frequencies ``(Dh / 2,)``, for scaled variants.
+
+    Raises:
+        LayoutError: Dh is odd, or sections or frequencies do not fill it.
     """
 
     def __init__(
@@ -30,15 +39,24 @@ class Rotary(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         half = head_dim // 2
+        if head_dim % 2:
+            raise LayoutError(f"rotary: expected an even head width, got {head_dim}")
         if sections is not None and (sum(sections) != half or len(sections) != 3):
             raise LayoutError(f"rotary: three sections must add up to {half}, got {list(sections)}")
         if frequencies is None:
-            frequencies = theta ** (-torch.arange(half, dtype=torch.float32) / half)
-        axes = torch.zeros(half, dtype=torch.long)
-        if sections is not None:
-            axes = torch.repeat_interleave(torch.arange(3), torch.tensor(list(sections)))
+            frequencies = rotary_frequencies(head_dim, theta)
+        if tuple(frequencies.shape) != (half,):
+            raise LayoutError(f"rotary: expected {half} frequencies, got shape {tuple(frequencies.shape)}")
+        axes = torch.tensor([axis for axis, n in enumerate(sections or [half]) for _ in range(n)], device="cpu")
         self.register_buffer("frequencies", frequencies, persistent=False)
         self.register_buffer("axes", axes, persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Rotary:
+        """Moves with the model, but stays float32: eight bits of a frequency lose the position."""
+        exact = self.frequencies
+        super()._apply(fn, recurse)
+        self.frequencies = exact.to(self.axes.device)
+        return self
 
     def forward(self, coordinates: Tensor) -> tuple[Tensor, Tensor]:
         """Coordinates ``(T, 3)`` -> cosine and sine, ``(T, 1, Dh / 2)`` each, shared by all layers."""

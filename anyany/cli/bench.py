@@ -33,6 +33,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _row(figure) -> tuple[str, ...]:
     low, _, high = figure.quartiles
-    goal, status = ("", "note") if figure.goal is None else (f">= {figure.goal:g}", "ok" if figure.reached else "missed")
+    goal, status = (
+        ("", "note") if figure.goal is None else (f">= {figure.goal:g}", "ok" if figure.reached else "missed")
+    )
     spread = f"{low:.3g} to {high:.3g}"
     return figure.id, figure.what, f"{figure.ratio:.3g} {figure.unit}", spread, figure.peer, goal, status

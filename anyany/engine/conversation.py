@@ -17,6 +17,7 @@ from torch import Tensor
 from anyany.engine.events import Chunk, Done, Event, SpanEnd, SpanStart, TextDelta, Usage
 from anyany.engine.request import Options
 from anyany.engine.text_stream import TextStream
+from anyany.errors import LayoutError
 from anyany.heads.base import Head
 from anyany.heads.steps import EmitContext, Pick, Result, Sampling, Step
 from anyany.heads.text import TextPicker, TextState
@@ -93,18 +94,39 @@ class Conversation:
         self.base = 0.0
         self.latest: dict[str, Media] = {}
         self.parts = 0
-        self.tokens: list[int] = []
+        self.want = options.want
+        self.seen: Tensor | None = None  # of the vocabulary and the begin marks, for the repetition penalty
         self.spoken = 0  # tokens of the text part that is open
         self.rows: dict[str, int] = {}
         self.steps = 0
+        self.logprob: float | None = None  # of what heads sampled since it was last cleared
         self.finish = "stop"
         self._masks: dict[Any, Tensor] = {}
 
     def run(self) -> Generator[Any, Result, None]:
-        """Ask, be answered, publish events, end."""
+        """Ask, be answered, publish events, end; counts steps and log-probabilities on the way."""
+        asks, answer = self._reply(), None
+        try:
+            while True:
+                ask = asks.send(answer)  # type: ignore[arg-type]
+                self.steps += isinstance(ask, Step)
+                answer = yield ask
+                if answer is not None and answer.logprob is not None:
+                    self.logprob = (self.logprob or 0.0) + answer.logprob
+        except StopIteration:
+            return
+        finally:
+            asks.close()
+
+    def _reply(self) -> Generator[Any, Result, None]:
         started = time.perf_counter()
         opening = self.host.open_reply(self.messages)
         self.base, self.latest = opening.base, dict(opening.latest)
+        if self.want is not None and "text" in self.want and self.options.max_new_tokens == 0:
+            self.want, self.finish = tuple(m for m in self.want if m != "text"), "length"
+        if self.options.rule("text").repetition_penalty != 1.0:
+            calls = self.host.picker.calls
+            self.seen = torch.zeros(self.host.picker.head.vocab + len(calls), dtype=torch.bool, device=calls.device)
         following: Result | None = yield Step(
             opening.rows, opening.coordinates, sees=opening.sees, pick=self._pick(fresh=True)
         )
@@ -116,7 +138,7 @@ class Conversation:
                 following = yield from self._text(choice, following.logprob)
             else:
                 emitter = self.host.emitters[choice - self.host.picker.head.vocab]
-                following = yield from self._media(emitter)
+                following = yield from self._media(emitter, following.logprob)
         usage = Usage(
             prompt_rows=len(opening.rows), rows=dict(self.rows), steps=self.steps,
             seconds=time.perf_counter() - started,
@@ -131,7 +153,8 @@ class Conversation:
         total, finish, self.spoken = 0.0, "stop", 0
         while True:
             total += logprob or 0.0
-            self.tokens.append(token)
+            if self.seen is not None:
+                self.seen[token] = True
             self.spoken += 1
             self.rows["text"] = self.rows.get("text", 0) + 1
             if delta := stream.push(token):
@@ -158,24 +181,27 @@ class Conversation:
         rows = self.host.embed_ids(torch.tensor([token], device=self.host.picker.calls.device))
         coordinates = torch.full((1, 3), self.base)
         self.base += 1
-        self.steps += 1
         return Step(rows, coordinates, pick=self._pick(fresh=False) if pick else None)
 
     # Media.
 
-    def _media(self, emitter: Emitter) -> Generator[Any, Result, Result | None]:
-        """One span of a modality, from its begin mark to its end mark."""
+    def _media(self, emitter: Emitter, begun: float | None) -> Generator[Any, Result, Result | None]:
+        """One span of a modality, from its begin mark (of log-probability ``begun``) to its end mark."""
         name, like = emitter.modality, self.latest.get(emitter.modality)
         part, plan = self._start(name), emitter.codec.plan(like)
         budget = min(plan.rows, self.options.budgets.get(name, plan.rows))
         stream = emitter.codec.stream(like) if emitter.streaming else None  # type: ignore[attr-defined]
 
         def push(latents: Tensor) -> None:
+            _finite(name, latents)
             if stream is not None and (media := stream.push(latents)) is not None:
                 self.publish(Chunk(part, media))
 
         context = self._context(emitter, plan, budget, push)
+        self.logprob = None
         latents = yield from emitter.head.emit(context)
+        _finite(name, latents)
+        total = None if self.logprob is None else self.logprob + (begun or 0.0)
         count = len(latents)
         self.rows[name] = self.rows.get(name, 0) + count
         if stream is not None and (media := stream.close()) is not None:
@@ -187,7 +213,7 @@ class Conversation:
         finish = "length" if cut else "stop"
         if cut:
             self.finish = "length"
-        self.publish(SpanEnd(part, media, finish))
+        self.publish(SpanEnd(part, media, finish, total))
         coordinates, self.base = self._place(emitter, plan, count)
         last = self._done()
         result = yield Step(emitter.head.end[None], coordinates[-1:], pick=None if last else self._pick(fresh=True))
@@ -229,33 +255,25 @@ class Conversation:
 
     def _done(self) -> bool:
         """Whether no further part may come."""
-        want = self.options.want
-        return self.parts >= (self.options.max_parts if want is None else len(want))
+        return self.parts >= (self.options.max_parts if self.want is None else len(self.want))
 
     def _pick(self, *, fresh: bool) -> Pick:
         """``fresh``: a part has just ended, or nothing has been said; otherwise text is open."""
         emits = {emitter.modality for emitter in self.host.emitters}
         budget = self.options.max_new_tokens > (0 if fresh else self.spoken)
-        if self.options.want is None:
+        if self.want is None:
             allow = {"text", *emits} if self.options.allow is None else self.options.allow
             begins = allow & emits if self.parts < self.options.max_parts else frozenset()
             text = budget and "text" in allow
             end = not fresh or self.parts > 0
         else:
-            upcoming = self._upcoming(skip_text=fresh and not budget)
+            upcoming = self.want[self.parts] if self.parts < len(self.want) else None
             begins = emits & {upcoming}
             text = budget and (not fresh or upcoming == "text")
             end = upcoming is None
         end = end or not (text or begins)
-        state = TextState(self._mask(text, end, frozenset(begins)), self.tokens)
+        state = TextState(self._mask(text, end, frozenset(begins)), self.seen)
         return Pick(self.host.picker, self.options.rule("text"), state)
-
-    def _upcoming(self, *, skip_text: bool) -> str | None:
-        """The next wanted modality; text without a budget is passed over."""
-        rest = (self.options.want or ())[self.parts :]
-        if skip_text and rest[:1] == ("text",):
-            rest = rest[1:]
-        return rest[0] if rest else None
 
     def _mask(self, text: bool, end: bool, begins: frozenset[str]) -> Tensor | None:
         """``(V + M,)`` bool of what may be picked; built once per combination and request."""
@@ -269,3 +287,8 @@ class Conversation:
                 mask[vocab + index] = emitter.modality in begins
             self._masks[key] = mask.to(self.host.picker.calls.device)
         return self._masks[key]
+
+
+def _finite(name: str, latents: Tensor) -> None:
+    if latents.is_floating_point() and not bool(latents.isfinite().all()):
+        raise LayoutError(f"{name}: expected finite latents, got NaN or infinity; the head that made them is at fault")

@@ -35,7 +35,7 @@ class Live:
         draw: Its random generator; nobody else draws from it.
         failed: Called with the exception when the request fails.
         runs: Its own run, then those of its branches.
-        ask: The step that it waits for.
+        ask: The step, or the branch, that it waits for.
         steps: Engine steps in which it took part.
         cancelled: Closed before the next step.
     """
@@ -44,7 +44,7 @@ class Live:
     draw: torch.Generator
     failed: Callable[[BaseException], None]
     runs: list[Run] = field(default_factory=list)
-    ask: Step | None = None
+    ask: Step | Fork | None = None
     steps: int = 0
     cancelled: bool = False
     done: bool = False
@@ -90,25 +90,16 @@ class Engine:
         """Admit, run one packed forward, sample, answer."""
         self._sweep()
         self._admit()
-        asking = [request for request in self.live if request.ask is not None and self._room(request)]
-        asking = [request for request in asking if not request.done]
-        if not asking:
-            if self.live and not any(r.done or r.cancelled for r in self.live):
-                self._fail(self.live[-1], CacheError(_full(self.pool)))
-            return
-        hidden = self._forward(asking)
+        asking = [request for request in self.live if self._room(request)]
+        if not asking and self.live:
+            self.pool.compact()  # nobody can go on: gaps between the runs may be all that is missing
+            asking = [request for request in self.live if self._room(request)]
+        if not asking and self.live:
+            self._fail(self.live[-1], CacheError(_full(self.pool)))
+        hidden = self._forward(asking) if asking else []
         answers = self._pick(asking, hidden)
         for request, states, answer in zip(asking, hidden, answers, strict=True):
-            ask = request.ask
-            if ask is None:
-                continue
-            if not ask.keep:
-                for run in request.runs:
-                    self.pool.rollback(run, len(ask.rows))
-            if isinstance(answer, BaseException):
-                self._fail(request, answer)
-            else:
-                self._advance(request, _result(states, answer))
+            self._answer(request, states, answer)
         self._sweep()
 
     def run(self) -> None:
@@ -129,42 +120,40 @@ class Engine:
     def _admit(self) -> None:
         while self.waiting and len(self.live) < self.max_live:
             request = self.waiting[0]
-            if request.ask is None and not request.done:
+            if request.ask is None and not request.cancelled:
                 self._advance(request, None)
-            if request.done or request.cancelled:
-                self.waiting.popleft()
-                self._close(request)
+            if request.ask is None or request.cancelled:
+                self._close(self.waiting.popleft())
                 continue
-            need = FIRST_ROWS + (len(request.ask.rows) if request.ask is not None else 0)
-            if need > self.pool.capacity:
+            rows, capacity = len(request.ask.rows), self.pool.capacity
+            if rows > capacity:
                 self.waiting.popleft()
-                self._fail(request, CacheError(f"prompt: needs {need} rows, the cache has {self.pool.capacity}"))
+                self._fail(request, CacheError(f"prompt: needs {rows} rows, the cache has {capacity}; shorten it"))
                 continue
             try:
-                request.runs = [self.pool.reserve(need)]
+                request.runs = [self.pool.reserve(min(rows + FIRST_ROWS, capacity))]
             except CacheError:
-                if not self.live:
-                    self.pool.compact()
-                    request.runs = [self.pool.reserve(need)]
-                else:
-                    return
+                return  # until a live request is done
             self.live.append(self.waiting.popleft())
 
     def _room(self, request: Live) -> bool:
-        """Make sure that the ask fits into the runs of the request; grow them by doubling."""
-        ask = request.ask
-        if ask is None:
+        """Make sure that the ask fits into the runs of the request."""
+        if isinstance(request.ask, Fork):  # it waited for the rows of its branch
+            self._advance(request, None, again=request.ask)
+        if not isinstance(request.ask, Step):
             return False
-        for run in request.runs:
-            if run.length + len(ask.rows) <= run.capacity:
-                continue
+        needs = [(run, run.length + len(request.ask.rows)) for run in request.runs]
+        return all(need <= run.capacity or self._grow(run, need) for run, need in needs)
+
+    def _grow(self, run: Run, need: int) -> bool:
+        """Grow by doubling; where that is too much, by what is needed."""
+        for capacity in (max(2 * run.capacity, need), need):
             try:
-                self.pool.grow(run, max(2 * run.capacity, run.length + len(ask.rows)))
+                self.pool.grow(run, capacity)
+                return True
             except CacheError:
-                if len(self.live) == 1:
-                    self._fail(request, CacheError(_full(self.pool)))
-                return False
-        return True
+                continue
+        return False
 
     def _sweep(self) -> None:
         for request in self.live:
@@ -174,8 +163,11 @@ class Engine:
             self.live = [request for request in self.live if not request.done]
 
     def _close(self, request: Live) -> None:
-        request.conversation.close()
         request.done, request.ask = True, None
+        try:
+            request.conversation.close()
+        except Exception as error:  # its own clean-up is at fault; its rows are freed all the same
+            request.failed(error)
         for run in reversed(request.runs):
             self.pool.release(run)
         request.runs = []
@@ -184,12 +176,39 @@ class Engine:
         self._close(request)
         request.failed(error)
 
-    def _advance(self, request: Live, answer: Result | None) -> None:
-        """Send an answer and take the next step; everything but a step is answered at once."""
+    def _answer(self, request: Live, states: Tensor | Exception, answer: Any) -> None:
+        """Hand a request what it asked for, or its own failure."""
+        ask: Step = request.ask  # type: ignore[assignment]
+        if isinstance(states, Exception):
+            self._fail(request, states)
+            return
+        if not ask.keep:
+            for run in request.runs:
+                self.pool.rollback(run, len(ask.rows))
         try:
-            ask = next(request.conversation) if answer is None else request.conversation.send(answer)
+            result = answer if isinstance(answer, Exception) else _result(states, answer)
+        except Exception as error:  # the head does not answer for every request
+            result = error
+        if isinstance(result, Exception):
+            self._fail(request, result)
+        else:
+            self._advance(request, result)
+
+    def _advance(self, request: Live, answer: Result | None, *, again: Fork | None = None) -> None:
+        """Send an answer and take the next step; everything but a step is answered at once.
+
+        A fork for which there are no rows waits while others live: ``again`` is that fork.
+        """
+        try:
+            ask: Any = again or request.conversation.send(answer)  # type: ignore[arg-type]
             while not isinstance(ask, Step):
-                self._serve(request, ask)
+                request.ask = ask if isinstance(ask, Fork) else None
+                try:
+                    self._serve(request, ask)
+                except CacheError:
+                    if isinstance(ask, Fork) and len(self.live) > 1:
+                        return
+                    raise
                 ask = request.conversation.send(Result())
             _check(ask, self.backbone.width)
             request.ask = ask
@@ -221,22 +240,33 @@ class Engine:
 
     # One packed forward.
 
-    def _forward(self, asking: list[Live]) -> list[Tensor]:
-        """Hidden states ``(G, n, D)`` of each asking request."""
-        jobs = []
-        for request in asking:
-            request.steps += 1
-            jobs.extend((request.ask, run) for run in request.runs)
-        hidden = self._pass(jobs)  # (T, D)
+    def _forward(self, asking: list[Live]) -> list[Any]:
+        """Hidden states ``(G, n, D)`` of each asking request, or what it failed with."""
+        try:
+            hidden = self._pass([(request.ask, run) for request in asking for run in request.runs])  # (T, D)
+        except Exception as error:
+            if len(asking) == 1:
+                return [error]
+            return [self._forward([request])[0] for request in asking]  # only the one at fault fails
         answers, start = [], 0
         for request in asking:
             branches, n = len(request.runs), len(request.ask.rows)  # type: ignore[union-attr]
             answers.append(hidden[start : start + branches * n].view(branches, n, -1))
             start += branches * n
+            request.steps += 1
         return answers
 
     def _pass(self, jobs: list[tuple[Any, Run]]) -> Tensor:
-        """Rows of all jobs through the backbone: ``(T, D)``."""
+        """Rows of all jobs through the backbone, ``(T, D)``; if that fails, no run has grown."""
+        lengths = [run.length for _, run in jobs]
+        try:
+            return self._through(jobs)
+        except Exception:
+            for (_, run), length in zip(jobs, lengths, strict=True):
+                self.pool.rollback(run, run.length - length)
+            raise
+
+    def _through(self, jobs: list[tuple[Any, Run]]) -> Tensor:
         intervals, slots = [], []
         for ask, run in jobs:
             before = run.length
@@ -259,43 +289,44 @@ class Engine:
             slots=torch.cat([torch.arange(*slot) for slot in slots]),
         )
 
-    def _pick(self, asking: list[Live], hidden: list[Tensor]) -> list[Any]:
+    def _pick(self, asking: list[Live], hidden: list[Any]) -> list[Any]:
         """One sampling call per head; an answer is ``None``, ``(Picked, row)`` or an exception."""
         answers: list[Any] = [None] * len(asking)
         groups: dict[tuple[int, int], list[int]] = {}
         for index, request in enumerate(asking):
-            if request.ask is not None and request.ask.pick is not None:
+            if isinstance(hidden[index], Tensor) and request.ask is not None and request.ask.pick is not None:
                 key = (id(request.ask.pick.picker), len(hidden[index]))
                 groups.setdefault(key, []).append(index)
         for members in groups.values():
-            picks: list[Pick] = [asking[i].ask.pick for i in members]  # type: ignore[union-attr,misc]
             last = torch.stack([hidden[i][:, -1] for i in members])  # (B, G, D)
             finite = last.isfinite().flatten(1).all(dim=1).tolist()
-            try:
-                picked = picks[0].picker.pick(
-                    last, [p.rule for p in picks], [asking[i].draw for i in members], [p.state for p in picks]
-                )
-            except Exception as error:
-                if len(members) == 1:
-                    answers[members[0]] = error
-                else:
-                    self._pick_alone(asking, hidden, members, answers)
-                continue
-            for row, index in enumerate(members):
-                broken = LayoutError("hidden state: expected finite numbers, got NaN or infinity")
-                answers[index] = (picked, row) if finite[row] else broken
+            for index in (i for i, whole in zip(members, finite, strict=True) if not whole):
+                answers[index] = LayoutError("hidden state: expected finite numbers, got NaN or infinity")
+            whole = [i for i, ok in zip(members, finite, strict=True) if ok]
+            picked = _sample([asking[i] for i in whole], last if all(finite) else last[finite])
+            for index, answer in zip(whole, picked, strict=True):
+                answers[index] = answer
         return answers
 
-    def _pick_alone(self, asking: list[Live], hidden: list[Tensor], members: list[int], answers: list[Any]) -> None:
-        """Find the request that broke the joint call, so that only it fails."""
-        for index in members:
-            pick: Pick = asking[index].ask.pick  # type: ignore[union-attr,assignment]
-            try:
-                last = hidden[index][None, :, -1]
-                picked = pick.picker.pick(last, [pick.rule], [asking[index].draw], [pick.state])
-                answers[index] = (picked, 0)
-            except Exception as error:
-                answers[index] = error
+
+def _sample(requests: list[Live], last: Tensor) -> list[Any]:
+    """One call of the head that B requests share, on hidden states ``(B, G, D)``; if it fails, each alone."""
+    if not requests:
+        return []
+    picks: list[Pick] = [request.ask.pick for request in requests]  # type: ignore[union-attr,misc]
+    draws = [request.draw for request in requests]
+    before = [draw.get_state() for draw in draws]
+    try:
+        picked = picks[0].picker.pick(last, [p.rule for p in picks], draws, [p.state for p in picks])
+        if not len(picked.latents) == len(picked.end) == len(requests):
+            raise LayoutError(f"head: expected samples for {len(requests)} requests, got {len(picked.latents)}")
+        return [(picked, row) for row in range(len(requests))]
+    except Exception as error:
+        if len(requests) == 1:
+            return [error]
+    for draw, state in zip(draws, before, strict=True):
+        draw.set_state(state)  # what the failed call drew does not count
+    return [_sample([request], last[row : row + 1])[0] for row, request in enumerate(requests)]
 
 
 def _intervals(ask: Any, run: Run, before: int) -> Tensor:

@@ -51,6 +51,7 @@ _RANGES = {
     "steps": (1, 1000),
 }
 MAX_TOKENS = 1_000_000
+MAX_SEED = 2**63 - 1
 
 
 def make_options(
@@ -79,36 +80,46 @@ def make_options(
     want, allow = given.get("want"), given.get("allow")
     if want is not None and allow is not None:
         raise RequestError("generate: want= fixes the reply, allow= leaves a choice; pass one of them")
-    stop = given.get("stop", ())
+    if not isinstance(given.get("do_sample", True), bool):
+        raise RequestError(f"do_sample: expected True or False, got {given['do_sample']!r}")
+    budgets = _mapping("budgets", given.get("budgets", {}), emits)
+    if "text" in budgets:
+        raise RequestError("budgets: the budget of text is max_new_tokens")
+    for name in _SAMPLING:
+        if isinstance(given.get(name), Mapping):
+            _mapping(name, given[name], emits)
     return Options(
         want=None if want is None else _want(want, emits),
-        allow=None if allow is None else frozenset(_modalities("allow", allow, emits)),
-        max_new_tokens=_whole("max_new_tokens", given.get("max_new_tokens", 256), 0, MAX_TOKENS),
-        budgets={
-            name: _whole(f"budgets[{name!r}]", rows, 1, MAX_TOKENS)
-            for name, rows in _mapping("budgets", given.get("budgets", {}), emits).items()
-        },
-        max_parts=_whole("max_parts", given.get("max_parts", 16), 1, 1024),
-        stop=_stops((stop,) if isinstance(stop, str) else stop),
-        seed=_whole("seed", seed, 0, 2**63 - 1),
+        allow=None if allow is None else frozenset(_some("allow", allow, emits)),
+        max_new_tokens=whole("max_new_tokens", given.get("max_new_tokens", 256), 0, MAX_TOKENS),
+        budgets={name: whole(f"budgets[{name!r}]", rows, 1, MAX_TOKENS) for name, rows in budgets.items()},
+        max_parts=whole("max_parts", given.get("max_parts", 16), 1, 1024),
+        stop=_stops(given.get("stop", ())),
+        seed=whole("seed", seed, 0, MAX_SEED),
         sampling={name: _sampling(name, defaults.get(name, {}), given) for name in emits},
     )
 
 
 def _want(want: Iterable[str], emits: Sequence[str]) -> tuple[str, ...]:
-    wanted = tuple(_modalities("want", want, emits))
-    if not wanted:
-        raise RequestError("want: expected at least one modality, got none")
+    wanted = tuple(_some("want", want, emits))
     if any(a == b == "text" for a, b in pairwise(wanted)):
         raise RequestError("want: 'text' twice in a row is one part; name it once")
     return wanted
 
 
+def _some(name: str, given: Iterable[str], emits: Sequence[str]) -> list[str]:
+    if not (modalities := _modalities(name, given, emits)):
+        raise RequestError(f"{name}: expected at least one modality, got none")
+    return modalities
+
+
 def _modalities(name: str, given: Iterable[str], emits: Sequence[str]) -> list[str]:
-    if isinstance(given, str):
-        raise RequestError(f"{name}: expected a list of modalities, got the string {given!r}; write [{given!r}]")
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise RequestError(f"{name}: expected a list of modalities such as ['text'], got {given!r}")
     given = list(given)
     for modality in given:
+        if not isinstance(modality, str):
+            raise RequestError(f"{name}: expected names of modalities, got {modality!r}")
         if modality not in emits:
             raise UnknownModalityError(
                 f"{name}: the model cannot emit {modality!r}; it emits {', '.join(emits)}. "
@@ -124,17 +135,22 @@ def _mapping(name: str, given: Any, emits: Sequence[str]) -> Mapping[str, Any]:
     return given
 
 
-def _whole(name: str, value: Any, low: int, high: int) -> int:
+def whole(name: str, value: Any, low: int, high: int) -> int:
+    """A whole number in a range, both ends included.
+
+    Raises:
+        RequestError: It is none.
+    """
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise RequestError(f"{name}: expected a whole number from {low} to {high}, got {value!r}")
     return value
 
 
 def _stops(stop: Any) -> tuple[str, ...]:
-    stop = tuple(stop)
-    if not all(isinstance(s, str) and s for s in stop):
+    stops = (stop,) if isinstance(stop, str) else tuple(stop) if isinstance(stop, Iterable) else (stop,)
+    if not all(isinstance(s, str) and s for s in stops):
         raise RequestError(f"stop: expected non-empty strings, got {stop!r}")
-    return stop
+    return stops
 
 
 def _sampling(modality: str, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Sampling:
@@ -151,7 +167,11 @@ def _sampling(modality: str, defaults: Mapping[str, Any], given: Mapping[str, An
     if given.get("do_sample") is False:
         values["temperature"] = 0.0
     for name, value in values.items():
+        if name not in _RANGES:
+            raise RequestError(f"{name} of {modality}: no such rule of sampling; there are {', '.join(_RANGES)}")
         low, high = _RANGES[name]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        if isinstance(low, int):
+            whole(f"{name} of {modality}", value, low, int(high))
+        elif isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             raise RequestError(f"{name} of {modality}: expected a number from {low} to {high}, got {value!r}")
     return Sampling(**values)

@@ -16,7 +16,7 @@ from anyany.heads.base import Head, HeadLoss, boundaries, end_loss
 from anyany.heads.guidance import combine
 from anyany.heads.sampling import sample_end
 from anyany.heads.steps import Picked, Sampling
-from anyany.heads.vectors import Scale, VectorEmbedding
+from anyany.heads.vectors import Scale, VectorEmbedding, mean_present, present
 
 
 class EmbeddingHead(Head):
@@ -40,8 +40,9 @@ class EmbeddingHead(Head):
     def loss(self, hidden: Tensor, latents: Tensor, lengths: Sequence[int], fixed: bool) -> HeadLoss:
         """Mean squared error plus ``1 - cosine`` per row, and of the end."""
         rows, _ = boundaries(lengths, hidden.device)
-        target, guess = self.scale(latents), self.vector(hidden[rows]).float()
-        total = (target - guess).square().mean(dim=-1).sum()
+        target, there = present(self.scale(latents))
+        guess = self.vector(hidden[rows]).float() * there
+        total = mean_present((target - guess).square(), there).sum()
         total = total + (1 - F.cosine_similarity(target, guess, dim=-1)).sum()
         if not fixed:
             total = total + end_loss(self.stop(hidden)[:, 0], lengths)

@@ -22,7 +22,7 @@ from anyany.heads.base import Head, HeadLoss, boundaries, end_loss, open_guidanc
 from anyany.heads.guidance import combine
 from anyany.heads.sampling import sample_end
 from anyany.heads.steps import Emission, EmitContext, Join, Picked, Sampling, Step
-from anyany.heads.vectors import Scale, VectorEmbedding
+from anyany.heads.vectors import Scale, VectorEmbedding, mean_present, present
 
 REPEATS = 4
 """Times and noises per row and training step: the MLP is cheap beside the backbone."""
@@ -83,12 +83,12 @@ class FlowHead(Head):
         """Squared error of the velocity at random times, and of the end."""
         rows, _ = boundaries(lengths, hidden.device)
         condition = hidden[rows].expand(REPEATS, -1, -1)
-        data = self.scale(latents).expand(REPEATS, -1, -1)
+        data, there = present(self.scale(latents).expand(REPEATS, -1, -1))
         noise = torch.randn_like(data)
         t = torch.sigmoid(torch.randn(data.shape[:-1], device=data.device))  # dense in the middle (SD3)
         x = (1 - t[..., None]) * noise + t[..., None] * data
         error = (self.velocity(x, t, condition).float() - (data - noise)).square()
-        total = error.mean(dim=-1).sum() / REPEATS
+        total = mean_present(error, there).sum() / REPEATS
         if not fixed:
             total = total + end_loss(self.stop(hidden)[:, 0], lengths)
         return HeadLoss(total, len(rows))
@@ -150,16 +150,19 @@ class SpanFlowHead(Head):
     def noise(
         self, latents: Tensor, lengths: Sequence[int], draw: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Rows of noised copies, one time per span, and the velocities that they should give."""
-        data = self.scale(latents)
+        """Rows of noised copies, one time per span, and the velocities that they should give (NaN: any)."""
+        scaled = self.scale(latents)
+        data, _ = present(scaled)
         noise = torch.randn(data.shape, generator=draw).to(data)
         each = torch.sigmoid(torch.randn(len(lengths), generator=draw)).to(data)
         t = each.repeat_interleave(torch.tensor(list(lengths), device=data.device))
-        return self.rows((1 - t[:, None]) * noise + t[:, None] * data, t), data - noise
+        return self.rows((1 - t[:, None]) * noise + t[:, None] * data, t), scaled - noise
 
     def loss_noised(self, hidden: Tensor, target: Tensor) -> HeadLoss:
         """Squared error of the velocity ``(n, d)``."""
-        return HeadLoss((self.leave(hidden).float() - target).square().mean(dim=-1).sum(), len(hidden))
+        velocity, there = present(target)
+        error = (self.leave(hidden).float() - velocity).square()
+        return HeadLoss(mean_present(error, there).sum(), len(hidden))
 
     def emit(self, context: EmitContext) -> Emission:
         """Trial passes while the span is denoised, then one kept pass of the clean rows."""

@@ -33,6 +33,16 @@ class Scale(nn.Module):
         return scaled * self.std + self.mean
 
 
+def present(scaled: Tensor) -> tuple[Tensor, Tensor]:
+    """Numbers with 0 for those that are not there, and which are: ``(..., d)`` each."""
+    return scaled.nan_to_num(0.0), ~scaled.isnan()
+
+
+def mean_present(errors: Tensor, there: Tensor) -> Tensor:
+    """Mean over the numbers of each row that are there: ``(..., d)`` -> ``(...)``; 0 where none is."""
+    return (errors * there).sum(dim=-1) / there.sum(dim=-1).clamp(min=1)
+
+
 class VectorEmbedding(nn.Module):
     """``(n, dim)`` with NaN for what is not there -> ``(n, D)``."""
 
@@ -43,6 +53,6 @@ class VectorEmbedding(nn.Module):
 
     def forward(self, scaled: Tensor) -> Tensor:
         """Values and a mask, through a two-layer MLP."""
-        there = ~scaled.isnan()
-        x = torch.cat([scaled.nan_to_num(0.0), there.to(scaled.dtype)], dim=-1)
+        values, there = present(scaled)
+        x = torch.cat([values, there.to(scaled.dtype)], dim=-1)
         return self.outer(nn.functional.gelu(self.inner(x)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,9 +62,19 @@ def from_frame(frame: Any, limits: Limits = DEFAULT) -> Decoded:
         raise EmptyMediaError("timeseries: expected at least one value, got none")
     frequency, stamps = None, None
     if times is not None:
-        frequency = pandas.infer_freq(times) if len(times) > 2 else None
+        frequency = _frequency(times)
         stamps = times.tz_localize(None).to_numpy("datetime64[ns]")
     return values, tuple(str(c) for c in frame.columns), stamps, frequency
+
+
+def _frequency(times: Any) -> str | None:
+    """A pandas offset such as ``"h"``, or ``None`` where the steps differ."""
+    if len(times) < 3:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pandas 3 announces that 4 will return an object in place of text
+        found = need("pandas", "pandas").infer_freq(times)
+    return getattr(found, "freqstr", found)
 
 
 def encode(

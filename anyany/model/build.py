@@ -55,6 +55,10 @@ class BuildConfig:
                 f"expected {', '.join(sorted(known))}"
             )
         values = {name: data[name] for name in known & set(data)}
+        kinds = {"backbone": Mapping, "text": Mapping, "versions": Mapping, "encoders": list, "decoders": list}
+        for name, value in values.items():
+            if not isinstance(value, kinds[name]):
+                raise CheckpointError(f"config.json: {name} is of the wrong kind, {type(value).__name__}")
         for name in ("encoders", "decoders"):
             values[name] = tuple(values.get(name, ()))
         return cls(**values)

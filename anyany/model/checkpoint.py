@@ -8,18 +8,28 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from anyany.errors import CheckpointError, MissingPluginError, PluginError, UnknownModalityError
+from anyany.engine import make_options
+from anyany.errors import (
+    AnyanyError,
+    CheckpointError,
+    MissingPackageError,
+    MissingPluginError,
+    PluginError,
+    UnknownModalityError,
+)
 from anyany.model.build import BuildConfig, build
 from anyany.model.tokenizer import TextTokenizer
 from anyany.plugin.registry import Registry, registry
@@ -28,6 +38,8 @@ if TYPE_CHECKING:
     from anyany.model.model import Model
 
 FORMAT = 1
+_ID = re.compile(r"([a-z][a-z0-9_-]*)/[a-z0-9][a-z0-9._-]*")
+_VERSION = re.compile(r"[0-9A-Za-z.+!-]+")
 
 
 def save(model: Model, path: Path, *, dtype: torch.dtype | None = None) -> None:
@@ -41,7 +53,8 @@ def save(model: Model, path: Path, *, dtype: torch.dtype | None = None) -> None:
     Raises:
         CheckpointError: ``path`` holds something else.
     """
-    if path.exists() and any(path.iterdir()) and not (path / "config.json").exists():
+    path = path.absolute()
+    if path.exists() and not _replaceable(path):
         raise CheckpointError(f"{path}: expected a new directory or a checkpoint, found other files; choose another")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -56,6 +69,18 @@ def save(model: Model, path: Path, *, dtype: torch.dtype | None = None) -> None:
         _sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replaceable(path: Path) -> bool:
+    """Whether a directory is empty, or a checkpoint of ours; a config.json of others is not enough."""
+    if not path.is_dir():
+        return False
+    if not any(path.iterdir()):
+        return True
+    try:
+        return {"format", "backbone", "text"} <= set(read_json(path / "config.json"))
+    except CheckpointError:
+        return False
 
 
 def _write(model: Model, folder: Path, dtype: torch.dtype | None) -> None:
@@ -102,23 +127,73 @@ def load(path: Path, *, missing: str = "error", plugins: Registry | None = None)
     if missing not in ("error", "drop"):
         raise CheckpointError(f"missing: expected 'error' or 'drop', got {missing!r}")
     plugins = plugins or registry()
-    data = _json(path / "config.json")
+    data = read_json(path / "config.json")
     if data.get("format") != FORMAT:
         raise CheckpointError(
             f"{path}: expected format {FORMAT}, got {data.get('format')!r}; a newer anyany may read it"
         )
     config = BuildConfig.from_json(data)
     config = _installed(config, plugins, drop=missing == "drop")
-    tokenizer = TextTokenizer.open(path / "tokenizer.json", config.text["marks"])
-    generation = _json(path / "generation_config.json")
-    card = path / "README.md"
-    model = build(
-        config, tokenizer, plugins=plugins, generation=generation,
-        card=card.read_text(encoding="utf-8") if card.exists() else "",
-    )  # fmt: skip
+    model = _described(path, config, plugins)
     for name, component in model.components.items():
         _fill(component, path / shard_name(name), name)
     return model.eval()
+
+
+def _described(path: Path, config: BuildConfig, plugins: Registry) -> Model:
+    """The model that the JSON files describe, with fresh weights."""
+    generation, card = read_json(path / "generation_config.json"), path / "README.md"
+    try:
+        tokenizer = TextTokenizer.open(path / "tokenizer.json", config.text["marks"])
+        vocab, highest = config.text["vocab"], max(tokenizer.marks.ids, default=0)
+        if not max(tokenizer.vocab - 1, highest) < vocab:
+            raise CheckpointError(
+                f"{path}: the config has {vocab} rows of text, the tokenizer needs {tokenizer.vocab} and mark {highest}"
+            )
+        text = card.read_text(encoding="utf-8", errors="replace") if card.exists() else ""
+        _measure(path, config)
+        model = build(config, tokenizer, plugins=plugins, generation=generation, card=text)
+        make_options(model.emits, model.generation, 0, {})
+    except (CheckpointError, MissingPackageError):
+        raise
+    except AnyanyError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    except Exception as error:  # numbers and shapes of which no modules can be made
+        raise CheckpointError(
+            f"{path}: config.json does not describe a model ({type(error).__name__}); copy or write it again"
+        ) from None
+    return model
+
+
+def _measure(path: Path, config: BuildConfig) -> None:
+    """Hold numbers of the config to the shards first, so that a few digits cannot ask for terabytes."""
+    shapes = {name: _shapes(path / shard_name(name), name) for name in ("backbone", "text")}
+    blocks = {key.split(".")[1] for key in shapes["backbone"] if key.startswith("blocks.")}
+    numbers, largest = config.backbone, max((n for shape in shapes["backbone"].values() for n in shape), default=0)
+    if numbers["layers"] != len(blocks):
+        raise CheckpointError(f"{path}: the config says {numbers['layers']} layers, the shard has {len(blocks)}")
+    for name in ("width", "heads", "kv_heads", "head_dim", "hidden"):
+        if numbers.get(name, 0) > largest:
+            raise CheckpointError(f"{path}: the config says {name} {numbers[name]}, no tensor is larger than {largest}")
+    table = shapes["text"].get("embedding.weight")
+    if table != (config.text["vocab"], numbers["width"]):
+        raise CheckpointError(f"{path}: the config says {config.text['vocab']} rows of text, the shard has {table}")
+
+
+def _shapes(file: Path, name: str) -> dict[str, tuple[int, ...]]:
+    """Shapes by name of the tensors in a shard; reads its header alone."""
+    with _readable(file, name), safe_open(file, "pt") as shard:
+        return {key: tuple(shard.get_slice(key).get_shape()) for key in shard.keys()}  # noqa: SIM118
+
+
+@contextmanager
+def _readable(file: Path, name: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise CheckpointError(f"{name}: shard {file.name} is missing in {file.parent}") from None
+    except (SafetensorError, OSError):
+        raise CheckpointError(f"{name}: shard {file.name} is damaged; copy or write it again") from None
 
 
 def _installed(config: BuildConfig, plugins: Registry, *, drop: bool) -> BuildConfig:
@@ -126,14 +201,17 @@ def _installed(config: BuildConfig, plugins: Registry, *, drop: bool) -> BuildCo
     kept: dict[str, list[Mapping[str, Any]]] = {"encoders": [], "decoders": []}
     for kind, find in (("encoders", plugins.encoder), ("decoders", plugins.codec)):
         for entry in getattr(config, kind):
+            named = isinstance(entry, Mapping) and _ID.fullmatch(str(entry.get("id")))
+            if not named:
+                raise CheckpointError(f"config.json: {kind}: expected an id such as 'plugin/name', got {entry!r:.80}")
             try:
                 find(entry["id"])
             except (UnknownModalityError, PluginError) as error:
                 if drop:
                     continue
-                plugin = str(entry["id"]).split("/")[0]
-                version = config.versions.get(plugin)
-                pin = f"=={version}" if version else ""
+                plugin = named[1]
+                version = str(config.versions.get(plugin, ""))
+                pin = f"=={version}" if _VERSION.fullmatch(version) else ""
                 raise MissingPluginError(
                     f"checkpoint: needs {entry['id']!r}, which no installed plugin offers ({error}). "
                     f"Try: pip install anyany-{plugin}{pin}, or load(..., missing='drop')"
@@ -146,13 +224,9 @@ def _installed(config: BuildConfig, plugins: Registry, *, drop: bool) -> BuildCo
 
 
 def _fill(component: nn.Module, file: Path, name: str) -> None:
-    """Load a shard strictly: every key, every shape."""
-    try:
+    """Load a shard strictly: every key, every shape, every kind of number."""
+    with _readable(file, name):
         tensors = load_file(file)
-    except FileNotFoundError:
-        raise CheckpointError(f"{name}: shard {file.name} is missing in {file.parent}") from None
-    except (SafetensorError, OSError):
-        raise CheckpointError(f"{name}: shard {file.name} is damaged; copy or write it again") from None
     own = component.state_dict()
     for key in sorted(own.keys() | tensors.keys()):
         if key not in tensors:
@@ -174,12 +248,17 @@ def shard_name(component: str) -> str:
     return component.replace("/", "-") + ".safetensors"
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object of a checkpoint.
+
+    Raises:
+        CheckpointError: The file is missing, is not JSON, or holds something else.
+    """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{path.name}: expected in {path.parent}, not found; is it a checkpoint?") from None
-    except (ValueError, OSError):
+    except (ValueError, OSError, RecursionError):
         raise CheckpointError(f"{path}: is not readable JSON; copy or write the checkpoint again") from None
     if not isinstance(data, dict):
         raise CheckpointError(f"{path}: expected a JSON object, got {type(data).__name__}")
@@ -191,7 +270,12 @@ def _swap(temporary: Path, path: Path) -> None:
     if path.exists():
         old = path.with_name(f".{path.name}.old-{os.getpid()}")
         path.rename(old)
-    temporary.rename(path)
+    try:
+        temporary.rename(path)
+    except OSError:
+        if old is not None:
+            old.rename(path)
+        raise
     if old is not None:
         shutil.rmtree(old)
 

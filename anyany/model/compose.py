@@ -43,7 +43,7 @@ def load(
     else:
         from anyany.importers.huggingface import load_huggingface
 
-        model = load_huggingface(folder)
+        model = load_huggingface(folder, dtype=dtype)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return model.to(device=device, dtype=dtype)
@@ -54,7 +54,7 @@ def _is_ours(folder: Path) -> bool:
 
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise CheckpointError(f"{folder}: has no readable config.json; is it a checkpoint?") from None
     return isinstance(config, dict) and "model_type" not in config
 

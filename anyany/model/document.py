@@ -52,13 +52,6 @@ class Document:
         """Rows of the sequence."""
         return sum(piece.span.rows for piece in self.pieces)
 
-    def latest(self, modality: str) -> Media | None:
-        """The latest part of a modality: a span that follows carries on from its units."""
-        for piece in reversed(self.pieces):
-            if piece.media is not None and piece.media.modality == modality:
-                return piece.media
-        return None
-
 
 class Planner:
     """Turns messages into documents.
@@ -95,6 +88,7 @@ class Planner:
         """
         marks = self.tokenizer.marks
         pieces: list[Piece] = []
+        latest: dict[str, Media] = {}
         if marks.bos is not None:
             pieces.append(_text([marks.bos]))
         part = 0
@@ -106,7 +100,9 @@ class Planner:
             if mark is not None:
                 pieces.append(_text([mark]))
             for item in message.parts:
-                pieces.append(self._piece(item, part, said, train and said, Document(tuple(pieces))))
+                pieces.append(self._piece(item, part, said, train and said, latest))
+                if isinstance(item, Media):
+                    latest[item.modality] = item
                 part += 1
             if marks.end is not None:
                 pieces.append(_text([marks.end], learn=train and said))
@@ -117,17 +113,17 @@ class Planner:
             pieces.extend(_noised(pieces, self.denoising))
         return Document(tuple(pieces))
 
-    def _piece(self, item: str | Media, part: int, said: bool, learn: bool, before: Document) -> Piece:
+    def _piece(self, item: str | Media, part: int, said: bool, learn: bool, latest: Mapping[str, Media]) -> Piece:
         if isinstance(item, str):
             return _text(self.tokenizer.encode(item), part=part, learn=learn)
         encoder, codec = self.encoders.get(item.modality), self.codecs.get(item.modality)
         if said and codec is not None:
-            name, prepared = codec[0], codec[1].prepare(item, before.latest(item.modality))
-            return _media(name, "latents", prepared, part, item, learn)
+            prepared = codec[1].prepare(item, latest.get(item.modality))
+            return _media(codec[0], "latents", prepared, part, item, learn)
         if encoder is not None:
             return _media(encoder[0], "features", encoder[1].prepare(item), part, item, False)
         if codec is not None:
-            prepared = codec[1].prepare(item, before.latest(item.modality))
+            prepared = codec[1].prepare(item, latest.get(item.modality))
             return _media(codec[0], "latents", prepared, part, item, False)
         known = sorted({*self.encoders, *self.codecs}) or ["none"]
         raise UnknownModalityError(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from anyany.errors import EmptyMediaError
+from anyany.errors import EmptyMediaError, PromptError
 from anyany.model import assembly
 from anyany.model.document import Document, Piece
 from anyany.parts import Media
@@ -35,6 +35,8 @@ def logits(model: Model, prompt: Any) -> Tensor:
 @torch.inference_mode()
 def embed(model: Model, part: str | Media) -> Tensor:
     """See ``Model.embed``."""
+    if not isinstance(part, str | Media):
+        raise PromptError(f"embed: expected one part, a string or media, got {type(part).__name__}")
     pieces, _, hidden = _hidden(model, model.planner.plan([Message("user", (part,))]))
     own = next((p for p in pieces if p.piece.span.part == 0), None)
     if own is None:
@@ -45,13 +47,15 @@ def embed(model: Model, part: str | Media) -> Tensor:
 @torch.inference_mode()
 def score(model: Model, prompt: Any, reply: Any) -> list[float]:
     """See ``Model.score``."""
-    parts = getattr(reply, "parts", reply)
-    parts = (parts,) if isinstance(parts, str | Media) else tuple(parts)
-    messages = [*as_messages(prompt), Message("assistant", parts)]
+    given = getattr(reply, "parts", reply)
+    parts = (given,) if isinstance(given, str | Media) else given
+    messages = as_messages([*as_messages(prompt), Message("assistant", parts)])
     document = model.planner.plan(messages, train=True)
     pieces, embedded, hidden = _hidden(model, document)
     offset = sum(len(m.parts) for m in messages[:-1])
-    return [_score_part(model, pieces, embedded, hidden, offset + i) for i in range(len(parts))]
+    with torch.random.fork_rng():  # losses that draw noise draw the same each time
+        torch.manual_seed(0)
+        return [_score_part(model, pieces, embedded, hidden, offset + i) for i in range(len(messages[-1].parts))]
 
 
 def _score_part(
@@ -68,4 +72,4 @@ def _only(placed: assembly.Placed, part: int) -> assembly.Placed:
     if piece.span.part == part or not piece.learn:
         return placed
     muted = Piece(span=piece.span, ids=piece.ids, prepared=piece.prepared, learn=False, media=piece.media)
-    return assembly.Placed(muted, placed.start)
+    return assembly.Placed(muted, placed.start, placed.first)

@@ -48,9 +48,15 @@ class Marks:
         return cls(bos=vocab, system=vocab + 1, user=vocab + 2, assistant=vocab + 3, end=vocab + 4)
 
     @property
+    def ids(self) -> tuple[int, ...]:
+        """All ids of marks."""
+        single = (self.bos, self.system, self.user, self.assistant, self.end)
+        return (*(x for x in single if x is not None), *self.stops)
+
+    @property
     def count(self) -> int:
         """How many marks there are."""
-        return sum(x is not None for x in (self.bos, self.system, self.user, self.assistant, self.end))
+        return len(self.ids) - len(self.stops)
 
 
 class TextTokenizer:

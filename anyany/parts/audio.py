@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anyany.errors import EmptyMediaError, MediaError
-from anyany.parts.base import Media, data_tag, image_tag
+from anyany.parts.base import Media, data_tag, image_tag, number, numbers
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -25,27 +25,26 @@ class Audio(Media):
     rate: int
 
     def __post_init__(self) -> None:
-        samples = np.asarray(self.samples, np.float32)
+        samples = numbers("audio", self.samples, np.float32)
         if samples.ndim != 2:
             raise MediaError(f"audio: expected samples (channels, N), got {samples.shape}; use Audio.from_array")
         if samples.size == 0:
             raise EmptyMediaError("audio: expected at least one sample, got none")
         if not np.isfinite(samples).all():
             raise MediaError("audio: expected finite samples, got NaN or infinity")
-        if isinstance(self.rate, bool) or not 1 <= int(self.rate) <= 768_000:
-            raise MediaError(f"audio: expected a rate from 1 to 768000 samples a second, got {self.rate}")
-        self._freeze(samples=samples.clip(-1, 1), rate=int(self.rate))
+        rate = number("audio", "a rate", self.rate, 1, 768_000)
+        self._freeze(samples=samples.clip(-1, 1), rate=int(rate))
 
     @classmethod
     def from_array(cls, array: npt.ArrayLike, rate: int) -> Self:
         """From ``(N,)`` or ``(channels, N)``; integers are scaled by the range of their type."""
-        values = np.asarray(array)
+        values = numbers("audio", array)
         if values.dtype.kind in "iu":
             limit = float(np.iinfo(values.dtype).max)
             values = values.astype(np.float32) / limit * (2 if values.dtype.kind == "u" else 1) - (
                 values.dtype.kind == "u"
             )
-        return cls(np.atleast_2d(values).astype(np.float32), rate)
+        return cls(np.atleast_2d(values), rate)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
+import numpy.typing as npt
 
-from anyany.errors import MediaDecodeError, UnsupportedMediaError
+from anyany.errors import MediaDecodeError, MediaError, UnsupportedMediaError
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -43,7 +44,7 @@ class Media:
     def _read(cls, path: str | Path) -> bytes:
         try:
             return Path(path).read_bytes()
-        except OSError:
+        except (OSError, ValueError):
             raise MediaDecodeError(
                 f"{cls.modality}: cannot read the file {Path(path).name!r}; check the path"
             ) from None
@@ -107,6 +108,35 @@ class Media:
 
     def _repr_html_(self) -> str:
         return image_tag(self.picture(), repr(self))
+
+
+def numbers(modality: str, values: Any, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
+    """An array of real numbers from whatever was given.
+
+    Raises:
+        MediaError: It holds no real numbers, is ragged, or holds numbers that the type cannot.
+    """
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind not in "biuf":
+            raise TypeError
+        with np.errstate(over="raise"):
+            return array if dtype is None else array.astype(dtype, copy=False)
+    except (TypeError, ValueError, FloatingPointError):
+        raise MediaError(
+            f"{modality}: expected an array of real numbers, got {type(values).__name__}; every row must be as long"
+        ) from None
+
+
+def number(modality: str, name: str, value: Any, low: float, high: float) -> float:
+    """A number in ``[low, high]``.
+
+    Raises:
+        MediaError: It is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not low <= value <= high:
+        raise MediaError(f"{modality}: expected {name} from {low:g} to {high:g}, got {value!r}")
+    return float(value)
 
 
 def image_tag(picture: PILImage, label: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anyany.errors import EmptyMediaError, MediaError
-from anyany.parts.base import Media
+from anyany.parts.base import Media, numbers
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -24,7 +24,7 @@ class Image(Media):
     pixels: npt.NDArray[np.uint8]
 
     def __post_init__(self) -> None:
-        pixels = np.asarray(self.pixels)
+        pixels = numbers("image", self.pixels)
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
             raise MediaError(
                 f"image: expected pixels (H, W, 3) uint8, got {pixels.shape} {pixels.dtype}; use Image.from_array"
@@ -36,7 +36,7 @@ class Image(Media):
     @classmethod
     def from_array(cls, array: npt.ArrayLike) -> Self:
         """From ``(H, W)`` grey, ``(H, W, 3)`` or ``(H, W, 4)``; integers 0..255 or floats 0..1."""
-        values = np.asarray(array)
+        values = numbers("image", array)
         if values.dtype.kind == "f":
             if not np.isfinite(values).all():
                 raise MediaError("image: expected finite numbers, got NaN or infinity")

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anyany.errors import EmptyMediaError, MediaError
-from anyany.parts.base import Media, data_tag
+from anyany.parts.base import Media, data_tag, number, numbers
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -34,10 +34,12 @@ class Skeleton:
     up: str = "y"
 
     def __post_init__(self) -> None:
-        parents, offsets = np.asarray(self.parents, np.int64), np.asarray(self.offsets, np.float32)
+        parents, offsets = numbers("skeleton", self.parents, np.int64), numbers("skeleton", self.offsets, np.float32)
         count = len(self.names)
         if parents.shape != (count,) or offsets.shape != (count, 3):
             raise MediaError(f"skeleton: {count} names, parents {parents.shape}, offsets {offsets.shape}")
+        if not np.isfinite(offsets).all():
+            raise MediaError("skeleton: expected finite offsets, got NaN or infinity")
         if count == 0 or parents[0] != -1 or any(not 0 <= p < i for i, p in enumerate(parents.tolist()) if i):
             raise MediaError("skeleton: expected the root first, and each parent before its children")
         if self.up not in ("x", "y", "z"):
@@ -63,7 +65,7 @@ class Motion(Media):
     fps: float
 
     def __post_init__(self) -> None:
-        rotations, root = np.asarray(self.rotations, np.float32), np.asarray(self.root, np.float32)
+        rotations, root = numbers("motion", self.rotations, np.float32), numbers("motion", self.root, np.float32)
         joints = len(self.skeleton.names)
         if rotations.ndim != 3 or rotations.shape[1:] != (joints, 4) or root.shape != (len(rotations), 3):
             raise MediaError(
@@ -74,9 +76,8 @@ class Motion(Media):
         norms = np.linalg.norm(rotations, axis=-1, keepdims=True)
         if not np.isfinite(root).all() or not np.isfinite(norms).all() or (norms < 1e-6).any():
             raise MediaError("motion: expected finite numbers and quaternions that are not zero")
-        if not 0 < self.fps <= 1000:
-            raise MediaError(f"motion: expected 0 < fps <= 1000, got {self.fps}")
-        self._freeze(rotations=rotations / norms, root=root, fps=float(self.fps))
+        fps = number("motion", "fps", self.fps, 1e-6, 1000)
+        self._freeze(rotations=rotations / norms, root=root, fps=fps)
 
     @classmethod
     def open(cls, path: str | Path, clip: str | None = None) -> Self:

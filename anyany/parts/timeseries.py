@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anyany.errors import EmptyMediaError, MediaError
-from anyany.parts.base import Media
+from anyany.parts.base import Media, numbers
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -34,7 +34,7 @@ class TimeSeries(Media):
     bands: npt.NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
-        values = np.asarray(self.values, np.float64)
+        values = numbers("timeseries", self.values, np.float64)
         if values.ndim != 2:
             raise MediaError(f"timeseries: expected values (T, C), got {values.shape}; use TimeSeries.from_array")
         if values.size == 0:
@@ -44,15 +44,18 @@ class TimeSeries(Media):
             raise MediaError(f"timeseries: {values.shape[1]} columns of values, {len(columns)} names")
         times = self.times
         if times is not None:
-            times = np.asarray(times, "datetime64[ns]")
-            if times.shape != values.shape[:1]:
-                raise MediaError(f"timeseries: {len(values)} rows of values, times {times.shape}")
+            try:
+                times = np.asarray(times, "datetime64[ns]")
+            except (TypeError, ValueError):
+                raise MediaError("timeseries: expected times as datetime64, or None; convert them first") from None
+            if times.shape != values.shape[:1] or np.isnat(times).any():
+                raise MediaError(f"timeseries: expected {len(values)} times, none missing, got {times.shape}")
             falls = np.flatnonzero(np.diff(times) <= np.timedelta64(0))
             if len(falls):
                 raise MediaError(f"timeseries: times must rise; row {falls[0] + 1} does not. Sort and drop duplicates")
         bands, levels = self.bands, tuple(float(q) for q in self.levels)
         if bands is not None:
-            bands = np.asarray(bands, np.float64)
+            bands = numbers("timeseries", bands, np.float64)
         if (() if bands is None else bands.shape) != ((len(levels), *values.shape) if levels else ()):
             raise MediaError(
                 f"timeseries: expected bands {(len(levels), *values.shape)}, one per level, "
@@ -63,7 +66,7 @@ class TimeSeries(Media):
     @classmethod
     def from_array(cls, array: npt.ArrayLike, *, columns: Sequence[str] = (), frequency: str | None = None) -> Self:
         """From ``(T,)`` or ``(T, C)``."""
-        values = np.asarray(array, np.float64)
+        values = numbers("timeseries", array, np.float64)
         return cls(values[:, None] if values.ndim == 1 else values, tuple(columns), None, frequency)
 
     @classmethod

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from anyany.errors import EmptyMediaError, MediaError
 from anyany.parts.audio import Audio
-from anyany.parts.base import Media, data_tag
+from anyany.parts.base import Media, data_tag, number, numbers
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -31,26 +31,28 @@ class Video(Media):
     truncated: bool = False
 
     def __post_init__(self) -> None:
-        frames, times = np.asarray(self.frames), np.asarray(self.times, np.float64)
+        frames, times = numbers("video", self.frames), numbers("video", self.times, np.float64)
         if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8:
             raise MediaError(f"video: expected frames (T, H, W, 3) uint8, got {frames.shape} {frames.dtype}")
         if frames.size == 0:
             raise EmptyMediaError("video: expected at least one frame, got none")
         if times.shape != frames.shape[:1] or not np.isfinite(times).all() or (np.diff(times) <= 0).any():
             raise MediaError(f"video: expected {len(frames)} rising times in seconds, got {times.shape}")
+        if self.audio is not None and not isinstance(self.audio, Audio):
+            raise MediaError(f"video: expected its sound as Audio or None, got {type(self.audio).__name__}")
         self._freeze(frames=frames, times=times)
 
     @classmethod
     def from_frames(cls, frames: npt.ArrayLike, fps: float, audio: Audio | None = None) -> Self:
         """From ``(T, H, W)`` or ``(T, H, W, 3)``, integers 0..255 or floats 0..1."""
-        values = np.asarray(frames)
+        values, fps = numbers("video", frames), number("video", "fps", fps, 1e-6, 1000)
         if values.dtype.kind == "f":
+            if not np.isfinite(values).all():
+                raise MediaError("video: expected finite numbers, got NaN or infinity")
             values = np.round(values.clip(0, 1) * 255)
         values = values.clip(0, 255).astype(np.uint8)
         if values.ndim == 3:
             values = values[..., None].repeat(3, axis=3)
-        if not 0 < fps <= 1000:
-            raise MediaError(f"video: expected 0 < fps <= 1000, got {fps}")
         return cls(values, np.arange(len(values)) / fps, audio)
 
     @classmethod

@@ -2,8 +2,8 @@
 
 ``step-00000123/`` holds ``tensors.safetensors``, ``state.json`` and ``MANIFEST.json`` (size and SHA-256 of
 the others). It is written as ``step-00000123.tmp``, synced, then renamed: a directory without ``.tmp`` is
-whole. ``latest`` is a text file with the name of the newest one, for people and scripts; loading looks at
-the directories themselves.
+whole. One that is being replaced is ``step-00000123.old`` until the new one stands. ``latest`` is a text
+file with the name of the newest one, for people and scripts; loading looks at the directories themselves.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from anyany.errors import CheckpointError
 
 FORMAT = 1
 TENSORS, STATE, MANIFEST, LATEST = "tensors.safetensors", "state.json", "MANIFEST.json", "latest"
-_NAME = re.compile(r"step-(\d{8,})")
+_NAME = re.compile(r"step-(\d{8,})(\.old)?")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,9 @@ def save_step(
         _sync(temporary / name)
     _sync(temporary)
     if final.exists():
-        shutil.rmtree(final)
+        old = final.with_name(final.name + ".old")
+        shutil.rmtree(old, ignore_errors=True)
+        final.rename(old)
     temporary.rename(final)
     _sync(folder)
     _write_latest(folder, final.name)
@@ -179,11 +181,11 @@ def _describe(path: Path) -> dict[str, Any]:
 
 
 def _steps(folder: Path) -> list[Path]:
-    """Whole checkpoints, oldest first."""
+    """Whole checkpoints, oldest first; a replaced one stands before the one that replaces it."""
     if not folder.is_dir():
         return []
     found = ((m, path) for path in folder.iterdir() if (m := _NAME.fullmatch(path.name)) and path.is_dir())
-    return [path for _, path in sorted((int(match[1]), path) for match, path in found)]
+    return [path for _, _, path in sorted((int(match[1]), match[2] is None, path) for match, path in found)]
 
 
 def _write_latest(folder: Path, name: str) -> None:
@@ -196,7 +198,9 @@ def _write_latest(folder: Path, name: str) -> None:
 
 def _retain(folder: Path, keep: int) -> None:
     """Remove all but the newest, and what interrupted saves left."""
-    for path in [*_steps(folder)[:-keep], *folder.glob("step-*.tmp")]:
+    replaced = set(folder.glob("step-*.old"))
+    kept = [path for path in _steps(folder) if path not in replaced]
+    for path in [*kept[:-keep], *replaced, *folder.glob("step-*.tmp")]:
         shutil.rmtree(path, ignore_errors=True)
 
 

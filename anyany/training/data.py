@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from anyany.errors import RecipeError, TruncationError
+from anyany.errors import DataError, RecipeError, TruncationError
 from anyany.model.document import Document, Planner
 from anyany.training import order
 
@@ -79,6 +79,7 @@ def packed(stream: Stream, planner: Planner, rows: int) -> list[Document]:
 
     Raises:
         TruncationError: A single document is longer than the batch.
+        DataError: A document has no row.
     """
     documents: list[Document] = []
     used = 0
@@ -87,6 +88,8 @@ def packed(stream: Stream, planner: Planner, rows: int) -> list[Document]:
         document = planner.plan(sample, train=True)
         if document.rows > rows:
             raise TruncationError(f"source {name!r}: a sample has {document.rows} rows, a batch {rows}; raise rows")
+        if document.rows == 0:
+            raise DataError(f"source {name!r}: a sample is empty; leave it out")
         if used + document.rows > rows:
             return documents
         stream.take(name)

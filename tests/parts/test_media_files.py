@@ -47,6 +47,14 @@ def test_lossless_formats_keep_everything(tmp_path):
     assert Motion.open(motion.save(tmp_path / "x.npz")) == motion
 
 
+def test_times_of_a_csv_file_are_read_with_their_frequency():
+    series = TimeSeries.from_bytes(b"time,load\n2026-01-01,1\n2026-01-02,2\n2026-01-03,4\n")
+    assert (series.columns, series.frequency) == (("load",), "D")
+    assert series.times[1] == np.datetime64("2026-01-02")
+    uneven = TimeSeries.from_bytes(b"time,load\n2026-01-01,1\n2026-01-02,2\n2026-01-07,4\n")
+    assert uneven.frequency is None
+
+
 def test_key_knows_the_shape():
     assert Image(PIXELS).key() != Image(PIXELS.reshape(20, 30, 3)).key()
 

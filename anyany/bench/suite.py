@@ -1,0 +1,52 @@
+"""All benchmarks, by id."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+from anyany.bench import decode, layout, machine, memory, prefill, startup
+from anyany.bench.measure import Figure
+from anyany.errors import RequestError
+
+ROUNDS, QUICK = 9, 3
+
+SUITE: dict[str, Callable[[int], Figure]] = {
+    "machine-bandwidth": machine.bandwidth,
+    "machine-matmul": machine.matmul,
+    "decode-10m": partial(decode.alone, "10m"),
+    "decode-40m": partial(decode.alone, "40m"),
+    "bandwidth-40m": partial(decode.bandwidth, "40m"),
+    "batch8-10m": partial(decode.together, "10m"),
+    "prefill-10m": partial(prefill.prefill, "10m"),
+    "prefill-40m": partial(prefill.prefill, "40m"),
+    "cache-memory": memory.cache,
+    "attention-memory": memory.attention,
+    "layout-10000": layout.layout,
+    "layout-growth": layout.growth,
+    "plugins-list": startup.plugins_list,
+    "import": startup.bare_import,
+}
+"""Each takes how many rounds to measure."""
+
+
+def measure(only: Sequence[str] = (), *, quick: bool = False) -> Iterator[Figure]:
+    """Figures one by one, as they are ready.
+
+    Args:
+        only: Ids; none is all of them.
+        quick: Three rounds in place of nine.
+
+    Raises:
+        RequestError: There is no such id.
+        AnyanyError: The two sides of a comparison do not make the same.
+    """
+    for name in only:
+        if name not in SUITE:
+            close = difflib.get_close_matches(name, SUITE, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(SUITE)}"
+            raise RequestError(f"bench: unknown id {name!r}; {hint}")
+    for name, run in SUITE.items():
+        if not only or name in only:
+            yield run(QUICK if quick else ROUNDS)

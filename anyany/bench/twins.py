@@ -1,0 +1,104 @@
+"""The same Llama-shaped model twice: in transformers, and in ours by way of the importer."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from anyany.errors import MissingPackageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from anyany.model import Model
+
+VOCAB = 8192
+SPECIAL = ("<unk>", "<s>", "</s>")
+SHAPES = {
+    "10m": {"hidden_size": 256, "num_hidden_layers": 8, "num_attention_heads": 4, "intermediate_size": 704},
+    "40m": {"hidden_size": 512, "num_hidden_layers": 10, "num_attention_heads": 8, "intermediate_size": 1536},
+}
+"""Numbers of the models by size; half as many key heads as heads, and an output matrix of its own."""
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Equal weights, float32.
+
+    Attributes:
+        ours: Speaks words: token i is the word ``w<i>``.
+        theirs: A ``LlamaForCausalLM``.
+    """
+
+    ours: Model
+    theirs: Any
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers each of them holds."""
+        return sum(p.numel() for p in self.ours.parameters())
+
+    def read(self) -> int:
+        """Bytes of weights that a decoded token needs: all but the embedding, of which it needs one row."""
+        return 4 * (self.parameters - self.ours.text.embedding.weight.numel())
+
+
+@cache
+def twins(size: str) -> Twins:
+    """Build both; the second call returns the first pair.
+
+    Args:
+        size: A key of ``SHAPES``.
+
+    Raises:
+        MissingPackageError: transformers is not installed.
+    """
+    try:
+        from transformers import LlamaConfig, LlamaForCausalLM
+    except ImportError:
+        raise MissingPackageError(
+            "bench: transformers is the peer, and is not installed. Try: pip install 'anyany[hf]'"
+        ) from None
+    from anyany.importers.huggingface import load_huggingface
+
+    shape = SHAPES[size]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        theirs = LlamaForCausalLM(
+            LlamaConfig(
+                **shape, vocab_size=VOCAB, num_key_value_heads=shape["num_attention_heads"] // 2,
+                bos_token_id=1, eos_token_id=2, max_position_embeddings=4096, tie_word_embeddings=False,
+            )
+        ).eval()  # fmt: skip
+    with torch.no_grad():
+        theirs.lm_head.weight[: len(SPECIAL)] = 0  # never the largest: no reply ends early
+    with tempfile.TemporaryDirectory() as folder:
+        theirs.save_pretrained(folder)
+        _tokenizer(Path(folder))
+        return Twins(load_huggingface(Path(folder)), theirs)
+
+
+def _tokenizer(folder: Path) -> None:
+    """Every token is a word, so that equal text is equal tokens."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = [*SPECIAL, *(f"w{i}" for i in range(len(SPECIAL), VOCAB))]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=SPECIAL[0]))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.add_special_tokens(list(SPECIAL))
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def prompt(rows: int, seed: int = 0) -> Tensor:
+    """Random token ids ``(rows,)``, none of them special."""
+    return torch.randint(len(SPECIAL), VOCAB, (rows,), generator=torch.Generator().manual_seed(seed))
+
+
+def words(ids: Tensor) -> str:
+    """Token ids ``(n,)`` as the text that our tokenizer reads and writes."""
+    return " ".join(f"w{i}" for i in ids.tolist())

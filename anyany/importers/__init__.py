@@ -1,0 +1,1 @@
+"""Foreign checkpoints -> models of ours: tables of names, plus a few rules."""

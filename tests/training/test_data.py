@@ -1,0 +1,185 @@
+"""Sources, their mixture and packed batches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from imu_plugin import Imu
+
+from anyany.errors import AnyanyError, DataError, RecipeError, TruncationError
+from anyany.model import Marks
+from anyany.parts import Message
+from anyany.sequence import Layout
+from anyany.training import data
+
+
+class Words:
+    """Samples that say their own number, and one number of chance."""
+
+    def __init__(self, size: int = 10, words: int = 1) -> None:
+        self.size, self.words = size, words
+
+    def __len__(self) -> int:
+        return self.size
+
+    def sample(self, index: int, draw: np.random.Generator) -> list[Message]:
+        chance = int(draw.integers(0, 10**6))
+        return [Message("user", (f"{index} {chance}",)), Message("assistant", ("one " * self.words,))]
+
+
+class Readings:
+    def __init__(self, rows: int = 3) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return 7
+
+    def sample(self, index: int, draw: np.random.Generator) -> Imu:
+        return Imu(np.full((self.rows, 3), index, np.float32))
+
+
+def take(stream: data.Stream, count: int) -> list[tuple[str, str]]:
+    out = []
+    for _ in range(count):
+        name, sample = stream.peek()
+        stream.take(name)
+        out.append((name, sample[0].parts[0]))
+    return out
+
+
+def stream(seed: int = 0, **weights: float) -> data.Stream:
+    weights = weights or {"a": 1.0}
+    return data.Stream({name: Words(10 + i) for i, name in enumerate(weights)}, weights, seed)
+
+
+def test_weights_are_honoured_and_every_source_runs_through_its_epochs():
+    drawn = take(stream(a=1.0, b=3.0, c=0.0), 2000)
+    shares = {name: sum(n == name for n, _ in drawn) / 2000 for name in "abc"}
+    assert shares == pytest.approx({"a": 0.25, "b": 0.75, "c": 0.0}, abs=0.03)
+    for name, size in (("a", 10), ("b", 11)):
+        numbers = [int(text.split()[0]) for n, text in drawn if n == name]
+        for epoch in range(len(numbers) // size):
+            assert sorted(numbers[epoch * size : (epoch + 1) * size]) == list(range(size))
+
+
+def test_the_stream_depends_on_its_seed_and_position_alone():
+    whole = take(stream(3, a=1.0, b=2.0), 60)
+    again = stream(3, a=1.0, b=2.0)
+    take(again, 20)
+    later = stream(3, a=1.0, b=2.0)
+    later.taken = dict(again.taken)
+    assert take(later, 40) == whole[20:]
+    assert take(stream(4, a=1.0, b=2.0), 60) != whole
+
+
+def test_the_same_item_is_augmented_anew_in_each_epoch():
+    drawn = [text for _, text in take(stream(), 20)]
+    first, second = ({t.split()[0]: t.split()[1] for t in part} for part in (drawn[:10], drawn[10:]))
+    assert first.keys() == second.keys()
+    assert all(first[k] != second[k] for k in first)
+    assert len(set(first.values())) == 10
+
+
+def test_two_sources_of_one_kind_are_in_unlike_orders():
+    s = data.Stream({"a": Words(50), "b": Words(50)}, {"a": 1.0, "b": 1.0}, 0)
+    drawn = take(s, 200)
+    a, b = ([int(t.split()[0]) for n, t in drawn if n == name][:50] for name in "ab")
+    assert sum(x == y for x, y in zip(a, b, strict=True)) < 8
+
+
+def test_peek_takes_nothing():
+    s = stream()
+    assert s.peek()[1] == s.peek()[1]
+    assert s.position == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(24, 200), st.integers(0, 1000), st.integers(1, 9))
+def test_batches_are_full_but_never_too_full(planner, rows, seed, words):
+    s = data.Stream({"a": Words(10, words), "b": Words(12)}, {"a": 1.0, "b": 1.0}, seed)
+    taken = []
+    for _ in range(3):
+        before = s.position
+        batch = data.packed(s, planner, rows)
+        used = sum(d.rows for d in batch)
+        assert 0 < used <= rows
+        assert s.position - before == len(batch)
+        following = planner.plan(s.peek()[1], train=True).rows
+        assert used + following > rows  # it would not have fitted
+        taken += batch
+    again = data.Stream({"a": Words(10, words), "b": Words(12)}, {"a": 1.0, "b": 1.0}, seed)
+    for document in taken:  # nothing is left out, nothing twice
+        name, sample = again.peek()
+        again.take(name)
+        assert [p.ids for p in planner.plan(sample, train=True).pieces] == [p.ids for p in document.pieces]
+
+
+@pytest.fixture(scope="module")
+def planner(tokenizer):
+    from anyany.model import Planner
+
+    return Planner(tokenizer, {}, {})
+
+
+def test_packed_documents_do_not_see_each_other(make_model, planner):
+    """Another neighbour changes no hidden state and no loss of a document."""
+    model = make_model(modality=False)
+    batch = data.packed(stream(), model.planner, 120)
+    assert len(batch) > 2
+    layout = Layout.pack([d.spans for d in batch], model.backbone.scheme)
+    for number, (low, high) in enumerate(zip(layout.documents[:-1], layout.documents[1:], strict=True)):
+        own = layout.intervals[low:high]
+        assert (own[:, 1, 0] == low).all(), number
+        assert (own[:, 1, 1] <= high).all(), number
+    together = model(batch)["text"]
+    with torch.no_grad():
+        alone = [model([d])["text"] for d in batch]
+    torch.testing.assert_close(together.total.detach(), sum(a.total for a in alone), rtol=1e-4, atol=1e-4)
+    assert together.rows == sum(a.rows for a in alone)
+
+
+def test_a_sample_that_is_too_long_names_its_source(planner):
+    s = data.Stream({"short": Words(), "novels": Words(5, 200)}, {"short": 1e-9, "novels": 1.0}, 0)
+    with pytest.raises(TruncationError, match=r"source 'novels'.*rows, a batch 64; raise rows"):
+        data.packed(s, planner, 64)
+
+
+def test_a_sample_without_a_row_names_its_source(planner, monkeypatch):
+    monkeypatch.setattr(planner.tokenizer, "marks", Marks())
+    empty = Words()
+    empty.sample = lambda index, draw: [Message("assistant", ("",))]
+    with pytest.raises(DataError, match="source 'void'"):
+        data.packed(data.Stream({"void": empty}, {"void": 1.0}, 0), planner, 64)
+
+
+def test_items_are_grouped_by_modality():
+    s = data.Stream({"r": Readings()}, {"r": 1.0}, 0)
+    batch = data.items(s, 14)
+    assert list(batch) == ["imu"]
+    assert sorted(int(m.readings[0, 0]) for m in batch["imu"]) == sorted([*range(7), *range(7)])
+
+
+@pytest.fixture
+def module(monkeypatch):
+    import sys
+    import types
+
+    made = types.ModuleType("a_module_of_sources")
+    made.Words, made.number = Words, 3
+    monkeypatch.setitem(sys.modules, made.__name__, made)
+
+
+def test_sources_are_built_from_their_factories(module):
+    built = data.build_sources({"w": {"factory": "a_module_of_sources:Words", "options": {"size": 4}}})
+    assert len(built["w"]) == 4
+    with pytest.raises(RecipeError, match="source 'w': holds no samples"):
+        data.build_sources({"w": {"factory": "a_module_of_sources:Words", "options": {"size": 0}}})
+
+
+@pytest.mark.parametrize("target", ["nowhere:X", "a_module_of_sources:No", "a_module_of_sources", ":", "", "a..b:c"])
+def test_factories_that_cannot_be_imported(module, target):
+    with pytest.raises(AnyanyError, match="factory"):
+        data.resolve(target)
