@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image as Pillow
 
+from anyany.media.packages import need
 from anyany.mini.words import DIRECTIONS
 from anyany.parts import Audio, Image, Motion, Video
 
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
 FRAMES, SIDE, STEP_FPS = 8, 32, 8.0
+Pillow = need("PIL.Image", "pillow")
 
 
 def picture(draw: np.random.Generator, digit: npt.NDArray[np.uint8]) -> Image:
@@ -31,7 +36,7 @@ def picture(draw: np.random.Generator, digit: npt.NDArray[np.uint8]) -> Image:
     return Image.from_array(np.asarray(picture))
 
 
-def coarse(draw: np.random.Generator, picture: Pillow.Image) -> Pillow.Image:
+def coarse(draw: np.random.Generator, picture: PILImage) -> PILImage:
     """The middle of a picture at 8 x 8 pixels, brought back to size, as small scans look."""
     inset = int(draw.integers(3, 6))
     box = (inset, inset, 28 - inset, 28 - inset)
