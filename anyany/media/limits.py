@@ -17,7 +17,7 @@ class Limits:
         seconds: Of sound, and ``audio_bytes`` of its decoded samples.
         channels: Of sound.
         video_seconds: Of a video.
-        points: Rows of a series, and ``columns``.
+        points: Rows of a series, ``columns``, and ``cells``: both at once.
         motion_frames: Frames of a motion, and ``joints``.
     """
 
@@ -33,6 +33,7 @@ class Limits:
     video_seconds: float = 300.0
     points: int = 1_000_000
     columns: int = 4_096
+    cells: int = 32 << 20
     motion_frames: int = 36_000
     joints: int = 256
 

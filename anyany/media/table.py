@@ -30,11 +30,12 @@ def decode(data: bytes, limits: Limits = DEFAULT) -> Decoded:
     try:
         if data[:4] == b"PAR1":
             meta = need("pyarrow.parquet", "pyarrow").ParquetFile(io.BytesIO(data)).metadata
-            if meta.num_rows > limits.points or meta.num_columns > limits.columns:
-                raise MediaTooLargeError(f"timeseries: at most {limits.points} rows and {limits.columns} columns")
+            _check(meta.num_rows, meta.num_columns, limits)
             frame = pandas.read_parquet(io.BytesIO(data))
         else:
             frame = pandas.read_csv(io.BytesIO(data), nrows=limits.points + 1)
+            if not isinstance(frame.index, pandas.RangeIndex):  # pandas would shift the columns in silence
+                raise MediaDecodeError("timeseries: a line has more fields than the header; name every column")
     except MediaError:
         raise
     except Exception:
@@ -45,8 +46,7 @@ def decode(data: bytes, limits: Limits = DEFAULT) -> Decoded:
 def from_frame(frame: Any, limits: Limits = DEFAULT) -> Decoded:
     """A pandas frame -> values, columns, times, frequency."""
     pandas = need("pandas", "pandas")
-    if len(frame) > limits.points or len(frame.columns) > limits.columns:
-        raise MediaTooLargeError(f"timeseries: at most {limits.points} rows and {limits.columns} columns")
+    _check(len(frame), len(frame.columns), limits)
     times = frame.index if isinstance(frame.index, pandas.DatetimeIndex) else None
     if times is None and len(frame.columns) and not pandas.api.types.is_numeric_dtype(frame.dtypes.iloc[0]):
         try:
@@ -65,6 +65,14 @@ def from_frame(frame: Any, limits: Limits = DEFAULT) -> Decoded:
         frequency = _frequency(times)
         stamps = times.tz_localize(None).to_numpy("datetime64[ns]")
     return values, tuple(str(c) for c in frame.columns), stamps, frequency
+
+
+def _check(rows: int, columns: int, limits: Limits) -> None:
+    if rows > limits.points or columns > limits.columns or rows * columns > limits.cells:
+        raise MediaTooLargeError(
+            f"timeseries: at most {limits.points} rows, {limits.columns} columns and {limits.cells} values, "
+            f"got {rows} x {columns}"
+        )
 
 
 def _frequency(times: Any) -> str | None:

@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from anyany.errors import EmptyMediaError, MediaDecodeError, MediaTooLargeError, UnsupportedMediaError
+from anyany.errors import (
+    EmptyMediaError,
+    MediaDecodeError,
+    MediaError,
+    MediaTooLargeError,
+    UnsupportedMediaError,
+)
 from anyany.media import soundtrack
 from anyany.media.limits import DEFAULT, Limits
 from anyany.media.packages import check_size, need
@@ -100,10 +106,12 @@ def _frames(container: Any, stream: Any, expected: int | None, limits: Limits) -
                 if len(frames) == limits.frames:
                     frames, times, every = frames[::2], times[::2], every * 2
                 if count % every == 0:
+                    if (frame.width, frame.height) != (stream.width, stream.height):
+                        raise MediaDecodeError("video: its frames change their size; convert the file")
                     frames.append(frame.to_ndarray(format="rgb24"))
                     times.append(float(frame.time))
             count += 1
-    except MediaTooLargeError:
+    except MediaError:
         raise
     except Exception:
         if not frames:
