@@ -45,7 +45,7 @@ def new():
 def recipe(task, model, rates, rows, **options):
     sources = {"light": {"factory": "__main__:Light", "options": options}}
     return make_recipe({"name": task, "task": task, "model": model, "rates": rates, "rows": rows, "sources": sources,
-                        "steps": args.steps, "warmup": 10, "log_every": 10})  # fmt: skip
+                        "steps": args.steps, "log_every": 10})  # fmt: skip
 
 
 if __name__ == "__main__":
@@ -54,7 +54,7 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path("runs"))
     args = parser.parse_args()
     train(recipe("codec", "__main__:new", {"codec/": 2e-3}, 32, pictures_only=True), args.out / "codec")
-    run = train(recipe("sequence", str(args.out / "codec/model"), {"": 3e-3, "codec/": 0.0}, 512), args.out / "light")
+    run = train(recipe("sequence", str(args.out / "codec/model"), {"": 1e-3, "codec/": 0.0}, 512), args.out / "light")
     for word in HALVES:
         drawn = run.model.generate(f"{word}?", want=["image"], temperature=0.0).parts[0]
         print(f"{word}: reads {run.model.generate(drawn, want=['text'], max_new_tokens=4).text!r} in its own drawing")

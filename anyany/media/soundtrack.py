@@ -28,7 +28,7 @@ def read(container: Any, limits: Limits) -> Sound | None:
     Raises:
         MediaError: The sound is damaged, or longer than the limits allow.
     """
-    streams = [s for s in container.streams.audio if s.codec_context.name in CODECS]
+    streams = [s for s in container.streams.audio if s.codec_context is not None and s.codec_context.name in CODECS]
     if not streams:
         return None
     stream = streams[0]

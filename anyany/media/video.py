@@ -67,9 +67,10 @@ def decode(data: bytes, limits: Limits = DEFAULT) -> Decoded:
 
 
 def _stream(container: Any, limits: Limits) -> Any:
-    if not container.streams.video:
-        raise UnsupportedMediaError("video: the file has no video stream")
-    stream = max(container.streams.video, key=lambda s: (s.width or 0) * (s.height or 0))
+    known = [s for s in container.streams.video if s.codec_context is not None]  # None: the codec itself is unknown
+    if not known:
+        raise UnsupportedMediaError("video: the file has no video stream that can be read")
+    stream = max(known, key=lambda s: (s.width or 0) * (s.height or 0))
     name = stream.codec_context.name
     if name not in CODECS:
         raise UnsupportedMediaError(f"video: the codec {name!r} is not read; convert the file to h264")
