@@ -54,9 +54,10 @@ def _rgb(picture: object) -> npt.NDArray[np.uint8]:
         values = np.asarray(p).astype(np.float64)
         return np.repeat((values / 257).round().clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
     if mode in ("RGBA", "LA", "PA") or "transparency" in p.info:  # type: ignore[attr-defined]
-        rgba = np.asarray(p.convert("RGBA")).astype(np.float32)  # type: ignore[attr-defined]
-        alpha = rgba[..., 3:] / 255
-        return np.round(rgba[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+        rgba = p.convert("RGBA")  # type: ignore[attr-defined]
+        paper = need("PIL.Image", "pillow").new("RGB", rgba.size, "white")  # bytes: floats would take gigabytes
+        paper.paste(rgba, mask=rgba.getchannel("A"))
+        return np.asarray(paper)
     return np.asarray(p.convert("RGB"))  # type: ignore[attr-defined]
 
 

@@ -23,7 +23,7 @@ Sound = tuple[npt.NDArray[np.float32], int]
 
 
 def read(container: Any, limits: Limits) -> Sound | None:
-    """The first sound stream whose codec is on the list: samples ``(C, N)`` in [-1, 1] and their rate.
+    """The first sound stream whose codec is on the list, from its start: samples ``(C, N)`` in [-1, 1] and their rate.
 
     Raises:
         MediaError: The sound is damaged, or longer than the limits allow.
@@ -36,6 +36,7 @@ def read(container: Any, limits: Limits) -> Sound | None:
     resampler = need("av", "av").AudioResampler(format="fltp", rate=rate)
     blocks, count = [], 0
     try:
+        container.seek(0)
         for frame in container.decode(stream):
             for block in resampler.resample(frame):
                 samples = block.to_ndarray()

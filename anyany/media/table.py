@@ -82,7 +82,8 @@ def _frequency(times: Any) -> str | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pandas 3 announces that 4 will return an object in place of text
         found = need("pandas", "pandas").infer_freq(times)
-    return getattr(found, "freqstr", found)
+    text: str | None = getattr(found, "freqstr", found)
+    return text
 
 
 def encode(

@@ -53,7 +53,6 @@ def decode(data: bytes, limits: Limits = DEFAULT) -> Decoded:
         frames, times, count = _frames(container, stream, expected, limits)
         sound = None
         if container.streams.audio:
-            container.seek(0)
             sound = soundtrack.read(container, limits)
     if not frames:
         raise MediaDecodeError("video: no frame can be decoded; the file is damaged or cut off")
