@@ -33,9 +33,7 @@ def decode(data: bytes, limits: Limits = DEFAULT) -> Decoded:
             _check(meta.num_rows, meta.num_columns, limits)
             frame = pandas.read_parquet(io.BytesIO(data))
         else:
-            frame = pandas.read_csv(io.BytesIO(data), nrows=limits.points + 1)
-            if not isinstance(frame.index, pandas.RangeIndex):  # pandas would shift the columns in silence
-                raise MediaDecodeError("timeseries: a line has more fields than the header; name every column")
+            frame = _csv(data, limits)
     except MediaError:
         raise
     except Exception:
@@ -65,6 +63,17 @@ def from_frame(frame: Any, limits: Limits = DEFAULT) -> Decoded:
         frequency = _frequency(times)
         stamps = times.tz_localize(None).to_numpy("datetime64[ns]")
     return values, tuple(str(c) for c in frame.columns), stamps, frequency
+
+
+def _csv(data: bytes, limits: Limits) -> Any:
+    """A pandas frame; a line with more fields than the header would shift or lose columns in silence."""
+    pandas = need("pandas", "pandas")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pandas.errors.ParserWarning)
+        try:
+            return pandas.read_csv(io.BytesIO(data), nrows=limits.points + 1, index_col=False)
+        except pandas.errors.ParserWarning:
+            raise MediaDecodeError("timeseries: a line has more fields than the header; name every column") from None
 
 
 def _check(rows: int, columns: int, limits: Limits) -> None:

@@ -120,7 +120,7 @@ def numbers(modality: str, values: Any, dtype: npt.DTypeLike | None = None) -> n
         array = np.asarray(values)
         if array.dtype.kind not in "biuf":
             raise TypeError
-        with np.errstate(over="raise"):
+        with np.errstate(over="raise", invalid="raise"):
             return array if dtype is None else array.astype(dtype, copy=False)
     except (TypeError, ValueError, FloatingPointError):
         raise MediaError(

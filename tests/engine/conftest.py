@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -60,3 +61,19 @@ def submit() -> Callable[..., Told]:
         return told
 
     return put
+
+
+def _same(a: list, b: list) -> None:
+    """Parts are equal: text exactly, numbers to 1e-4 of the largest."""
+    assert [type(x) for x in a] == [type(x) for x in b]
+    for x, y in zip(a, b, strict=True):
+        if isinstance(x, str):
+            assert x == y
+        else:
+            scale = 1 + float(np.abs(y.readings).max())
+            np.testing.assert_allclose(x.readings, y.readings, atol=1e-4 * scale, rtol=1e-4)
+
+
+@pytest.fixture
+def same() -> Callable[[list, list], None]:
+    return _same

@@ -7,14 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from imu_plugin import Imu
 
-from anyany.backbone import BackboneConfig
 from anyany.engine import Engine, SpanEnd
-from anyany.errors import AnyanyError, CacheError, LayoutError
-from anyany.heads.steps import Drop, Picked, Step
-from anyany.model import compose
+from anyany.errors import AnyanyError, CacheError
 
 IMU = Imu(np.array([[1, -1, 1], [-1, -1, 1], [1, 1, 1]], np.float32))
 KINDS = ["codes", "books", "regression", "embedding", "flow", "flow-span"]
@@ -30,17 +26,6 @@ MIXED = [  # a prompt, its seed, and options that no other request has
 ]
 
 
-def same(a: list, b: list) -> None:
-    """Parts are equal: text exactly, numbers to 1e-4 of the largest."""
-    assert [type(x) for x in a] == [type(x) for x in b]
-    for x, y in zip(a, b, strict=True):
-        if isinstance(x, str):
-            assert x == y
-        else:
-            scale = 1 + float(np.abs(y.readings).max())
-            np.testing.assert_allclose(x.readings, y.readings, atol=1e-4 * scale, rtol=1e-4)
-
-
 def alone(submit, model, index: int) -> list:
     engine = Engine(model.backbone, rows=1024)
     prompt, options = MIXED[index]
@@ -51,7 +36,7 @@ def alone(submit, model, index: int) -> list:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_request_alone_is_the_same_among_seven_others(make_model, submit, kind):
+def test_a_request_alone_is_the_same_among_seven_others(make_model, submit, kind, same):
     model = make_model(kind=kind, fixed=kind == "flow-span")
     engine, host = Engine(model.backbone, rows=4096), model.host()
     together = [submit(engine, model, p, seed=i, host=host, **o) for i, (p, o) in enumerate(MIXED)]
@@ -62,7 +47,7 @@ def test_a_request_alone_is_the_same_among_seven_others(make_model, submit, kind
     assert engine.pool.used == 0
 
 
-def test_requests_are_admitted_while_others_run(make_model, submit):
+def test_requests_are_admitted_while_others_run(make_model, submit, same):
     model = make_model()
     engine, host = Engine(model.backbone, rows=4096), model.host()
     told = []
@@ -90,7 +75,7 @@ def test_no_more_than_max_live_run_at_once_and_the_order_is_kept(make_model, sub
 
 
 @pytest.mark.parametrize("steps", [0, 1, 3, 5])
-def test_a_cancelled_request_frees_its_rows_at_the_next_step(make_model, submit, steps):
+def test_a_cancelled_request_frees_its_rows_at_the_next_step(make_model, submit, steps, same):
     model = make_model(kind="flow", fixed=True)
     engine, host = Engine(model.backbone, rows=4096), model.host()
     options = {"want": ["imu", "text", "imu"], "max_new_tokens": 8, "guidance": {"imu": 2.0}}
@@ -138,172 +123,6 @@ def test_close_cancels_everything(make_model, submit):
     assert not any(t.done for t in told)
 
 
-# One request fails; the others are what they would have been.
-
-
-def _broken_codec(model, monkeypatch):
-    codec = model.codecs["imu/signs"]
-    plain = codec.decode
-
-    def decode(latents, like=None):
-        if like is CULPRIT:
-            raise ZeroDivisionError("a plugin's own mistake")
-        return plain(latents, like)
-
-    monkeypatch.setattr(codec, "decode", decode)
-
-
-def _nan_latents(model, monkeypatch):
-    head = model.heads["imu/signs"]
-    plain = head.pick
-
-    def pick(hidden, rules, draws, states):
-        picked = plain(hidden, rules, draws, states)
-        latents = picked.latents.clone()
-        latents[[rule.top_k == 7 for rule in rules]] = float("nan")
-        return Picked(latents, picked.end, picked.logprob, picked.extra)
-
-    monkeypatch.setattr(head, "pick", pick)
-
-
-def _raising_head(model, monkeypatch):
-    head = model.heads["imu/signs"]
-    plain = head.pick
-
-    def pick(hidden, rules, draws, states):
-        picked = plain(hidden, rules, draws, states)  # every generator has drawn by now
-        if any(rule.top_k == 7 for rule in rules):
-            raise RuntimeError("cannot sample this one")
-        return picked
-
-    monkeypatch.setattr(head, "pick", pick)
-
-
-def _short_answer(model, monkeypatch):
-    head = model.heads["imu/signs"]
-    plain = head.pick
-
-    def pick(hidden, rules, draws, states):
-        picked = plain(hidden, rules, draws, states)
-        if all(rule.top_k != 7 for rule in rules):
-            return picked
-        return Picked(picked.latents[:-1], picked.end[:-1], None)
-
-    monkeypatch.setattr(head, "pick", pick)
-
-
-def _nan_rows(model, monkeypatch):
-    head = model.heads["imu/signs"]
-    plain = head.emit
-
-    def emit(context):
-        if context.rule.top_k == 7:
-            yield Step(torch.full((1, 32), float("nan")), context.begin)
-        return (yield from plain(context))
-
-    monkeypatch.setattr(head, "emit", emit)
-
-
-def _wrong_rows(model, monkeypatch):
-    head = model.heads["imu/signs"]
-    plain = head.emit
-
-    def emit(context):
-        if context.rule.top_k == 7:
-            yield Step(torch.zeros(1, 7), context.begin)
-        return (yield from plain(context))
-
-    monkeypatch.setattr(head, "emit", emit)
-
-
-def _drops_too_much(model, monkeypatch):
-    head = model.heads["imu/signs"]
-    plain = head.emit
-
-    def emit(context):
-        if context.rule.top_k == 7:
-            yield Drop(10_000)
-        return (yield from plain(context))
-
-    monkeypatch.setattr(head, "emit", emit)
-
-
-def _bad_cleanup(model, monkeypatch):
-    head = model.heads["imu/signs"]
-    plain = head.emit
-
-    def emit(context):
-        try:
-            yield Step(head.begin[None], context.begin)
-            if context.rule.top_k == 7:
-                raise RuntimeError("first mistake")
-        except RuntimeError:
-            raise ValueError("and one while cleaning up") from None
-        return (yield from plain(context))
-
-    monkeypatch.setattr(head, "emit", emit)
-
-
-CULPRIT = Imu(np.ones((2, 3), np.float32))
-FAULTS = {
-    "codec raises": (_broken_codec, ZeroDivisionError), "head gives NaN": (_nan_latents, LayoutError),
-    "head raises": (_raising_head, RuntimeError), "head answers for nobody": (_short_answer, LayoutError),
-    "rows are NaN": (_nan_rows, LayoutError), "rows have another width": (_wrong_rows, LayoutError),
-    "more rows dropped than there are": (_drops_too_much, CacheError), "clean-up fails": (_bad_cleanup, ValueError),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_one_failing_request_harms_no_other(make_model, submit, monkeypatch, fault):
-    model = make_model(kind="flow", rows=4)
-    breaks, error = FAULTS[fault]
-    breaks(model, monkeypatch)
-    options = {"want": ["text", "imu"], "max_new_tokens": 1}
-
-    def ask(engine, prompt, seed, **more):
-        return submit(engine, model, prompt, seed=seed, host=host, **options, **more)
-
-    host = model.host()
-    engine = Engine(model.backbone, rows=2048)
-    before = ask(engine, ["one", IMU], 1)
-    bad = ask(engine, ["two", CULPRIT], 2, top_k={"imu": 7})
-    after = ask(engine, ["three", IMU], 3)
-    engine.run()
-    assert [type(e) for e in bad.errors] == [error]
-    assert not bad.done
-    assert engine.pool.used == 0
-    for told, prompt, seed in ((before, ["one", IMU], 1), (after, ["three", IMU], 3)):
-        assert told.done
-        assert not told.errors
-        reference = Engine(model.backbone, rows=2048)
-        again = ask(reference, prompt, seed)
-        reference.run()
-        same(told.parts, again.parts)
-
-
-def test_a_damaged_head_fails_every_request_that_uses_it_and_no_other(make_model):
-    for kind in KINDS:
-        model = make_model(kind=kind, fixed=True)
-        for name, parameter in model.heads["imu/signs"].named_parameters():
-            if name.startswith(("logits", "outer", "vector", "velocity", "leave")):
-                parameter.data.fill_(float("nan"))
-        replies = model.generate_batch([["one"]], want=["imu"], errors="return")
-        assert isinstance(replies[0], LayoutError), kind
-        assert model.generate(["one"], want=["text"], max_new_tokens=2).modalities == ("text",)
-
-
-def test_a_prompt_beyond_the_learned_positions_fails_alone(plugins, tokenizer):
-    torch.manual_seed(0)
-    config = BackboneConfig(width=16, layers=1, heads=2, positions="learned", max_positions=12)
-    model = compose(backbone=config, tokenizer=tokenizer, plugins=plugins)
-    good = model.generate(["one"], want=["text"], max_new_tokens=2)
-    options = {"want": ["text"], "max_new_tokens": 2, "errors": "return"}
-    replies = model.generate_batch([["one"], ["zzzz qqqq " * 9], ["two"]], **options)
-    assert replies[0].text == good.text
-    assert isinstance(replies[1], LayoutError)
-    assert len(replies[2].parts) == 1
-
-
 # The cache.
 
 
@@ -330,7 +149,7 @@ def test_the_last_row_of_the_cache_can_be_used(make_model):
         model.generate(["hello world"], want=["text"], max_new_tokens=150, seed=5, cache_rows=rows + made - 1)
 
 
-def test_requests_wait_while_the_cache_is_full(make_model, submit):
+def test_requests_wait_while_the_cache_is_full(make_model, submit, same):
     model = make_model()
     host, engine = model.host(), Engine(model.backbone, rows=200)
     told = [submit(engine, model, p, seed=i, host=host, **o) for i, (p, o) in enumerate(MIXED)]
@@ -344,7 +163,7 @@ def test_requests_wait_while_the_cache_is_full(make_model, submit):
         same(one.parts, alone(submit, model, index))
 
 
-def test_gaps_between_runs_are_closed_before_a_request_fails(make_model, submit):
+def test_gaps_between_runs_are_closed_before_a_request_fails(make_model, submit, same):
     """Three runs; the middle one goes; the last needs more than any one gap, but not more than there is."""
     model = make_model(modality=False)
     long = {"want": ["text"], "max_new_tokens": 100, "temperature": 3.0}

@@ -7,10 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from anyany.errors import GuidanceError, PluginError
-from anyany.heads import TextHead, build
+from anyany.heads import build
 from anyany.heads.base import boundaries, end_loss
 from anyany.heads.steps import EmitContext, Fork, Join, Result, Sampling, Step
-from anyany.heads.text import TextPicker, TextState
 from anyany.plugin import Codes, Plan, Vectors
 
 WIDTH = 16
@@ -296,65 +295,6 @@ def test_regression_draws_between_its_quantiles(quantiles, temperature):
     assert (picked.latents <= levels.amax(-1) + 1e-6).all()
     if temperature == 0:
         torch.testing.assert_close(picked.latents, levels[..., len(quantiles) // 2])
-
-
-def test_quantiles_of_noise_are_learned():
-    torch.manual_seed(0)
-    head = build(Vectors(dim=1), WIDTH)
-    hidden, optimizer = hidden_of(1).expand(257, -1), torch.optim.Adam(head.parameters(), 0.02)
-    draw = generator(9)
-    for _ in range(300):
-        optimizer.zero_grad()
-        loss = head.loss(hidden, torch.randn(256, 1, generator=draw), [256], True)
-        (loss.total / loss.rows).backward()
-        optimizer.step()
-    learned = head.quantiles(hidden[:1])[0, 0].tolist()
-    assert learned == pytest.approx([-1.2816, -0.6745, 0.0, 0.6745, 1.2816], abs=0.2)
-
-
-# Text.
-
-
-def text_head(tied: bool = True) -> TextHead:
-    torch.manual_seed(0)
-    return TextHead(11, WIDTH, tied=tied)
-
-
-@pytest.mark.parametrize("tied", [True, False])
-def test_text_loss_is_minus_the_log_probability_of_the_picks(tied):
-    head, hidden, calls = text_head(tied), hidden_of(6) * 9, hidden_of(2, seed=8)
-    picker = TextPicker(head, calls)
-    picked = picker.pick(hidden[:, None], [Sampling()] * 6, [generator(i) for i in range(6)], [TextState()] * 6)
-    loss = head.loss(hidden, picked.latents, calls)
-    torch.testing.assert_close(-loss.total, picked.logprob.sum())
-    assert loss.rows == 6
-    weights = torch.tensor([1.0, 0, 0, 0, 0, 0])
-    torch.testing.assert_close(head.loss(hidden, picked.latents, calls, weights).total, -picked.logprob[0])
-
-
-def test_a_ban_changes_the_choice_but_not_the_log_probability_of_what_was_chosen():
-    head, hidden = text_head(), hidden_of(1, 1) * 9
-    picker = TextPicker(head, torch.empty(0, WIDTH))
-    best = int(picker.pick(hidden, [GREEDY], [generator(0)], [TextState()]).latents)
-    allowed = torch.ones(11, dtype=torch.bool)
-    allowed[best] = False
-    picked = picker.pick(hidden, [GREEDY], [generator(0)], [TextState(allowed)])
-    order = head.logits(hidden[0, 0]).argsort(descending=True)
-    assert int(picked.latents) == int(order[1])
-    torch.testing.assert_close(picked.logprob[0], head.logits(hidden[0, 0]).log_softmax(-1)[order[1]])
-
-
-def test_the_repetition_penalty_divides_what_was_said():
-    head, hidden = text_head(), hidden_of(2, 1) * 9
-    picker = TextPicker(head, torch.empty(0, WIDTH))
-    logits = head.logits(hidden[0, 0])
-    seen = torch.zeros(11, dtype=torch.bool)
-    seen[logits.argmax()] = True
-    rule = Sampling(temperature=0.0, repetition_penalty=100.0)
-    picked = picker.pick(hidden, [rule, GREEDY], [generator(0)] * 2, [TextState(seen=seen), TextState(seen=seen)])
-    expected = torch.where(seen, torch.where(logits > 0, logits / 100, logits * 100), logits)
-    assert int(picked.latents[0]) == int(expected.argmax()) != int(logits.argmax())
-    assert int(picked.latents[1]) == int(head.logits(hidden[1, 0]).argmax())  # without a penalty nothing changes
 
 
 # The conversation.

@@ -7,7 +7,9 @@ import pytest
 import torch
 from imu_plugin import Imu
 
+from anyany.heads import build
 from anyany.parts import Message
+from anyany.plugin import Vectors
 
 SIGNS = {
     "one": [[1, 1, 1]],
@@ -69,3 +71,18 @@ def test_a_span_is_denoised_into_what_was_asked_for(make_model):
             made = model.generate([word], want=["imu"], seed=seed, temperature={"imu": 0.7}, steps={"imu": 16}).parts[0]
             right.append(float((np.sign(made.readings) == np.sign(readings(word, 4))).mean()))
     assert np.mean(right) > 0.9  # chance is 0.5
+
+
+def test_quantiles_of_noise_are_learned():
+    torch.manual_seed(0)
+    head = build(Vectors(dim=1), 16)
+    hidden = torch.randn(1, 16, generator=torch.Generator().manual_seed(3)).expand(257, -1)
+    optimizer = torch.optim.Adam(head.parameters(), 0.02)
+    draw = torch.Generator().manual_seed(9)
+    for _ in range(300):
+        optimizer.zero_grad()
+        loss = head.loss(hidden, torch.randn(256, 1, generator=draw), [256], True)
+        (loss.total / loss.rows).backward()
+        optimizer.step()
+    learned = head.quantiles(hidden[:1])[0, 0].tolist()
+    assert learned == pytest.approx([-1.2816, -0.6745, 0.0, 0.6745, 1.2816], abs=0.2)

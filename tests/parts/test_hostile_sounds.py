@@ -1,0 +1,102 @@
+"""Sound that lies about its length, its rate or its channels, or is not a number."""
+
+from __future__ import annotations
+
+import io
+import struct
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from hostile import needs_proc, peak, refused
+
+from anyany.errors import MediaDecodeError, MediaError, MediaTooLargeError
+from anyany.media import audio as audio_files
+from anyany.media.limits import Limits
+from anyany.parts import Audio
+
+soundfile = pytest.importorskip("soundfile")
+TONE = Audio.from_array(np.sin(np.arange(9000) / 5).astype(np.float32) * 0.5, 8000)
+
+
+def wav(
+    rate: int = 8000, channels: int = 1, bits: int = 16, data: bytes = bytes(200), claim: int | None = None
+) -> bytes:
+    frame = channels * ((bits + 7) // 8)
+    head = struct.pack("<HHIIHH", 1, channels, rate % 2**32, rate * frame % 2**32, frame % 2**16, bits)
+    claimed = len(data) if claim is None else claim
+    return b"RIFF" + struct.pack("<I", 36 + len(data)) + b"WAVEfmt " + struct.pack("<I", 16) + head + (
+        b"data" + struct.pack("<I", claimed) + data
+    )  # fmt: skip
+
+
+def written(samples: np.ndarray, rate: int, format: str, subtype: str | None = None) -> bytes:
+    out = io.BytesIO()
+    soundfile.write(out, samples, rate, format=format, subtype=subtype)
+    return out.getvalue()
+
+
+def test_a_lying_length_is_read_for_what_is_there():
+    for claim in (0xFFFFFFF0, 0x7FFFFFFF, 10**6):
+        assert Audio.from_bytes(wav(claim=claim)).samples.shape == (1, 100)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [wav(rate=0), wav(rate=4_000_000_000), wav(rate=7999), wav(rate=192_001), wav(channels=0), wav(channels=9),
+     wav(channels=255, data=bytes(510)), wav(data=b""), wav(bits=0)],
+    ids=["rate 0", "rate 4e9", "rate 7999", "192001", "no channel", "9 channels", "255 channels", "empty", "0 bits"],
+)  # fmt: skip
+def test_sound_that_no_model_can_hear(data):
+    refused(Audio, data)
+
+
+@needs_proc
+@pytest.mark.slow
+def test_a_long_silence_costs_no_memory(tmp_path):
+    (tmp_path / "hour.flac").write_bytes(written(np.zeros(8000 * 3600, np.int16), 8000, "FLAC"))
+    code = """
+        try:
+            Audio.open(sys.argv[1])
+            sys.exit("it was decoded")
+        except MediaError as error:
+            assert error.code == "media_too_large", error
+    """
+    assert (tmp_path / "hour.flac").stat().st_size < 200_000
+    assert peak(code, str(tmp_path / "hour.flac")) < 20
+
+
+def test_channels_and_rates_cannot_hide_a_length():
+    """Eight channels at a rate that makes them look short: the guard counts decoded bytes."""
+    data = written(np.zeros((100_000, 8), np.int16), 48_000, "FLAC")
+    with pytest.raises(MediaTooLargeError, match="bytes of samples"):
+        audio_files.decode(data, Limits(audio_bytes=1_000_000))
+    forged = bytearray(data)
+    forged[18:21] = struct.pack(">I", 655_350 << 4 | 0xE)[1:]  # the rate of a FLAC header, 20 bits
+    refused(Audio, bytes(forged))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_sound_that_is_not_a_number(value):
+    samples = np.zeros(100, np.float32)
+    samples[7] = value
+    refused(Audio, written(samples, 8000, "WAV", "FLOAT"), MediaDecodeError)
+
+
+def test_sound_beyond_full_scale_is_clipped():
+    samples = np.array([1e30, -1e30, 0.5], np.float32)
+    assert Audio.from_bytes(written(samples, 8000, "WAV", "FLOAT")).samples.tolist() == [[1.0, -1.0, 0.5]]
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_24", "PCM_32", "ALAW", "ULAW", "DOUBLE"])
+def test_every_width_of_samples_is_the_same_sound(subtype):
+    got = Audio.from_bytes(written(TONE.samples.T, 8000, "WAV", subtype))
+    assert got.rate == 8000
+    assert np.abs(got.samples - TONE.samples).max() < 0.03
+
+
+def test_an_mp3_with_a_large_tag_and_a_chained_ogg():
+    tag = b"ID3\x04\x00\x00" + bytes([0, 0x7F, 0x7F, 0x7F]) + bytes(0x1FFFFF)
+    for data in (tag + TONE.to_bytes("mp3"), TONE.to_bytes("ogg") * 3):
+        with suppress(MediaError):  # refusing it is as good
+            assert Audio.from_bytes(data).rate == 8000
