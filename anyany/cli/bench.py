@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from anyany.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    from anyany.bench.measure import Figure
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _row(figure) -> tuple[str, ...]:
+def _row(figure: Figure) -> tuple[str, ...]:
     low, _, high = figure.quartiles
     goal, status = (
         ("", "note") if figure.goal is None else (f">= {figure.goal:g}", "ok" if figure.reached else "missed")

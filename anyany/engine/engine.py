@@ -20,7 +20,7 @@ from torch import Tensor
 from anyany.backbone import Backbone
 from anyany.backbone.cache import KVPool, Run
 from anyany.errors import CacheError, LayoutError
-from anyany.heads.steps import Chunk, Drop, Fork, Join, Pick, Picked, Result, Step
+from anyany.heads.steps import Drop, Fork, Join, Pick, Picked, Result, Step
 
 Conversation = Generator[Any, Result, None]
 FIRST_ROWS = 64
@@ -217,7 +217,7 @@ class Engine:
         except Exception as error:  # one failing request never harms another
             self._fail(request, error)
 
-    def _serve(self, request: Live, ask: Drop | Fork | Join | Chunk) -> None:
+    def _serve(self, request: Live, ask: Drop | Fork | Join) -> None:
         if isinstance(ask, Drop):
             for run in request.runs:
                 self.pool.rollback(run, ask.n)

@@ -166,6 +166,10 @@ def _sampling(modality: str, defaults: Mapping[str, Any], given: Mapping[str, An
             values[name] = value
     if given.get("do_sample") is False:
         values["temperature"] = 0.0
+    elif given.get("do_sample") is True and modality == "text" and values.get("temperature") == 0:
+        if given.get("temperature") is not None:
+            raise RequestError("generate: do_sample=True draws, temperature=0 does not; leave one of them out")
+        values["temperature"] = 1.0  # the checkpoint is greedy by default, the caller wants draws
     for name, value in values.items():
         if name not in _RANGES:
             raise RequestError(f"{name} of {modality}: no such rule of sampling; there are {', '.join(_RANGES)}")

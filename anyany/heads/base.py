@@ -40,6 +40,11 @@ class Head(nn.Module):
         self.end = nn.Parameter(torch.randn(width) * 0.02)
         self.call = nn.Parameter(torch.randn(width) * 0.02)
 
+    @property
+    def unscaled(self) -> bool:
+        """Whether ``fit`` is still to be called; never for discrete heads, which need no scale."""
+        return False
+
     def fit(self, latents: Tensor) -> None:
         """Learn the scale of latents ``(n, ...)`` before training; discrete heads need none."""
 

@@ -12,30 +12,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anyany.heads.base import Head, HeadLoss, boundaries, end_loss
+from anyany.heads.base import HeadLoss, boundaries, end_loss
 from anyany.heads.guidance import combine
 from anyany.heads.sampling import sample_end
 from anyany.heads.steps import Picked, Sampling
-from anyany.heads.vectors import Scale, VectorEmbedding, mean_present, present
+from anyany.heads.vectors import VectorHead, mean_present, present
 
 
-class EmbeddingHead(Head):
+class EmbeddingHead(VectorHead):
     """The next vector by squared error and cosine; deterministic."""
 
     def __init__(self, width: int, dim: int) -> None:
-        super().__init__(width)
-        self.scale = Scale(dim)
-        self.embedding = VectorEmbedding(dim, width)
+        super().__init__(width, dim)
         self.vector = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, dim))
         self.stop = nn.Linear(width, 1)
-
-    def fit(self, latents: Tensor) -> None:
-        """Learn the scale of the latents."""
-        self.scale.fit(latents)
-
-    def embed(self, latents: Tensor) -> Tensor:
-        """``(n, d)`` -> rows ``(n, D)``."""
-        return self.embedding(self.scale(latents))
 
     def loss(self, hidden: Tensor, latents: Tensor, lengths: Sequence[int], fixed: bool) -> HeadLoss:
         """Mean squared error plus ``1 - cosine`` per row, and of the end."""

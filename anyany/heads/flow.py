@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anyany.heads.base import Head, HeadLoss, boundaries, end_loss, open_guidance
+from anyany.heads.base import HeadLoss, boundaries, end_loss, open_guidance
 from anyany.heads.guidance import combine
 from anyany.heads.sampling import sample_end
 from anyany.heads.steps import Emission, EmitContext, Join, Picked, Sampling, Step
-from anyany.heads.vectors import Scale, VectorEmbedding, mean_present, present
+from anyany.heads.vectors import VectorHead, mean_present, present
 
 REPEATS = 4
 """Times and noises per row and training step: the MLP is cheap beside the backbone."""
@@ -60,24 +60,13 @@ class Velocity(nn.Module):
         return self.leave(x)
 
 
-class FlowHead(Head):
+class FlowHead(VectorHead):
     """Each row is drawn by integrating a velocity from noise."""
 
     def __init__(self, width: int, dim: int, *, inner: int = 256, depth: int = 2) -> None:
-        super().__init__(width)
-        self.dim = dim
-        self.scale = Scale(dim)
-        self.embedding = VectorEmbedding(dim, width)
+        super().__init__(width, dim)
         self.velocity = Velocity(dim, width, inner, depth)
         self.stop = nn.Linear(width, 1)
-
-    def fit(self, latents: Tensor) -> None:
-        """Learn the scale of the latents."""
-        self.scale.fit(latents)
-
-    def embed(self, latents: Tensor) -> Tensor:
-        """``(n, d)`` -> rows ``(n, D)``."""
-        return self.embedding(self.scale(latents))
 
     def loss(self, hidden: Tensor, latents: Tensor, lengths: Sequence[int], fixed: bool) -> HeadLoss:
         """Squared error of the velocity at random times, and of the end."""
@@ -121,27 +110,16 @@ class FlowHead(Head):
         return Picked(self.scale.inverse(x), end)
 
 
-class SpanFlowHead(Head):
+class SpanFlowHead(VectorHead):
     """A whole span is denoised at once by the backbone; for spans of fixed length."""
 
     denoises = True
 
     def __init__(self, width: int, dim: int) -> None:
-        super().__init__(width)
-        self.dim = dim
-        self.scale = Scale(dim)
-        self.embedding = VectorEmbedding(dim, width)
+        super().__init__(width, dim)
         self.noised = nn.Linear(dim, width)
         self.time = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width))
         self.leave = nn.Linear(width, dim)
-
-    def fit(self, latents: Tensor) -> None:
-        """Learn the scale of the latents."""
-        self.scale.fit(latents)
-
-    def embed(self, latents: Tensor) -> Tensor:
-        """Clean latents ``(n, d)`` -> rows ``(n, D)``."""
-        return self.embedding(self.scale(latents))
 
     def rows(self, x: Tensor, t: Tensor) -> Tensor:
         """Noised latents ``(n, d)`` at times ``(n,)`` -> rows ``(n, D)``."""

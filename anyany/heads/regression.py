@@ -15,36 +15,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anyany.heads.base import Head, HeadLoss, boundaries, end_loss
+from anyany.heads.base import HeadLoss, boundaries, end_loss
 from anyany.heads.guidance import combine
 from anyany.heads.sampling import sample_end
 from anyany.heads.steps import Picked, Sampling
-from anyany.heads.vectors import Scale, VectorEmbedding
+from anyany.heads.vectors import VectorHead
 
 
-class RegressionHead(Head):
+class RegressionHead(VectorHead):
     """Quantiles ``(d, Q)`` of the next row."""
 
     def __init__(self, width: int, dim: int, quantiles: Sequence[float] = (0.1, 0.25, 0.5, 0.75, 0.9)) -> None:
-        super().__init__(width)
-        self.dim = dim
+        super().__init__(width, dim)
         self.levels: Tensor
         self.register_buffer("levels", torch.tensor(sorted(quantiles)), persistent=False)
         self.middle = len(quantiles) // 2
-        self.scale = Scale(dim)
-        self.embedding = VectorEmbedding(dim, width)
         self.inner = nn.Linear(width, width)
         self.outer = nn.Linear(width, dim * len(quantiles))
         self.skip = nn.Linear(width, dim * len(quantiles))
         self.stop = nn.Linear(width, 1)
-
-    def fit(self, latents: Tensor) -> None:
-        """Learn the scale of the latents."""
-        self.scale.fit(latents)
-
-    def embed(self, latents: Tensor) -> Tensor:
-        """``(n, d)`` -> rows ``(n, D)``."""
-        return self.embedding(self.scale(latents))
 
     def quantiles(self, hidden: Tensor) -> Tensor:
         """Hidden states ``(..., D)`` -> scaled quantiles ``(..., d, Q)``."""

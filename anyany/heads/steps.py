@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from anyany.parts import Media
     from anyany.plugin.components import Look, Plan
 
 
@@ -134,14 +133,7 @@ class Join:
     """Close all branches of the request."""
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """Streamed media, handed to the caller at once; no answer is expected (the engine sends ``None``)."""
-
-    media: Media
-
-
-Ask = Step | Drop | Fork | Join | Chunk
+Ask = Step | Drop | Fork | Join
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from anyany.heads.base import Head
+
 
 class Scale(nn.Module):
     """Brings latents of any scale to mean 0 and deviation 1, per dimension; set once by ``fit``."""
@@ -16,6 +18,11 @@ class Scale(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("std", torch.ones(dim))
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it was never fitted: it changes nothing."""
+        return not bool(self.mean.any()) and bool((self.std == 1).all())
 
     @torch.no_grad()
     def fit(self, latents: Tensor) -> None:
@@ -56,3 +63,26 @@ class VectorEmbedding(nn.Module):
         values, there = present(scaled)
         x = torch.cat([values, there.to(scaled.dtype)], dim=-1)
         return self.outer(nn.functional.gelu(self.inner(x)))
+
+
+class VectorHead(Head):
+    """A head of continuous latents: ``scale`` knows their scale, ``embedding`` feeds them back in."""
+
+    def __init__(self, width: int, dim: int) -> None:
+        super().__init__(width)
+        self.dim = dim
+        self.scale = Scale(dim)
+        self.embedding = VectorEmbedding(dim, width)
+
+    @property
+    def unscaled(self) -> bool:
+        """Whether ``fit`` is still to be called."""
+        return self.scale.fresh
+
+    def fit(self, latents: Tensor) -> None:
+        """Learn the scale of the latents."""
+        self.scale.fit(latents)
+
+    def embed(self, latents: Tensor) -> Tensor:
+        """Clean latents ``(n, d)`` -> rows ``(n, D)``."""
+        return self.embedding(self.scale(latents))

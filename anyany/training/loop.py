@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from anyany.errors import RecipeError
-from anyany.heads.base import Head, HeadLoss
+from anyany.heads.base import HeadLoss
 from anyany.model import Model, load, save
 from anyany.training import checkpoint, data, optim
 from anyany.training.ahead import Ahead
@@ -87,9 +87,9 @@ class Run:
     # Steps.
 
     def fit_scales(self, samples: int = 2000) -> None:
-        """Give heads of continuous latents the scale of their data, before the first step."""
-        fitted = {name for name, head in self.model.heads.items() if type(head).fit is not Head.fit}
-        if not fitted:
+        """Give heads of continuous latents the scale of their data, before the first step of their first run."""
+        fresh = {name for name, head in self.model.heads.items() if head.unscaled}
+        if not fresh:
             return
         probe = data.Stream(self.stream.sources, self.stream.weights, self.recipe.seed)
         found: dict[str, list[Tensor]] = {}
@@ -98,7 +98,7 @@ class Run:
             probe.take(name)
             for piece in self.model.planner.plan(sample, train=True).pieces:
                 own = piece.span.component
-                if own in fitted and piece.learn and piece.prepared is not None and piece.span.view == "latents":
+                if own in fresh and piece.learn and piece.prepared is not None and piece.span.view == "latents":
                     with torch.no_grad():
                         found.setdefault(own, []).append(self.model.codecs[own].encode([piece.prepared]))
         for name, latents in found.items():
