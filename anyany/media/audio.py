@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,15 @@ from anyany.errors import EmptyMediaError, MediaDecodeError, MediaTooLargeError,
 from anyany.media.limits import DEFAULT, Limits
 from anyany.media.packages import check_size, need
 
-FORMATS = ("wav", "flac", "mp3", "ogg")
+MP3_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
+WRITERS: dict[str, tuple[int, Sequence[int]]] = {
+    "wav": (1024, range(1, 768_001)),
+    "flac": (8, range(1, 655_351)),
+    "mp3": (2, MP3_RATES),
+    "ogg": (255, range(1, 192_001)),  # libvorbis crashes the process above 200 000
+}
+"""Channels and rates that each format holds: libsndfile does not refuse all others."""
+FORMATS = tuple(WRITERS)
 BLOCK = 1 << 16
 
 
@@ -73,10 +82,24 @@ def _read(file: Any, limits: Limits) -> npt.NDArray[np.float32]:
 
 
 def encode(samples: npt.NDArray[np.float32], rate: int, format: str) -> bytes:
-    """``(channels, N)`` -> the bytes of a file; wav holds 16 bits."""
-    if format not in FORMATS:
+    """``(channels, N)`` -> the bytes of a file; wav and flac hold 16 bits.
+
+    Raises:
+        UnsupportedMediaError: There is no such format, or it holds no such rate or so many channels.
+    """
+    if format not in WRITERS:
         raise UnsupportedMediaError(f"audio: cannot write {format!r}; choose one of {', '.join(FORMATS)}")
+    channels, rates = WRITERS[format]
+    if len(samples) > channels or rate not in rates:
+        raise UnsupportedMediaError(
+            f"audio: {format} holds at most {channels} channels at a rate {_said(rates)}, "
+            f"got {len(samples)} at {rate}; choose wav"
+        )
     out = io.BytesIO()
     subtype = "PCM_16" if format in ("wav", "flac") else None
     need("soundfile", "soundfile").write(out, samples.T, rate, format=format.upper(), subtype=subtype)
     return out.getvalue()
+
+
+def _said(rates: Sequence[int]) -> str:
+    return f"up to {rates[-1]}" if isinstance(rates, range) else f"among {', '.join(map(str, rates))}"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hostile import needs_proc, peak, refused
 
-from anyany.errors import MediaDecodeError, MediaError, MediaTooLargeError
+from anyany.errors import MediaDecodeError, MediaError, MediaTooLargeError, UnsupportedMediaError
 from anyany.media import audio as audio_files
 from anyany.media.limits import Limits
 from anyany.parts import Audio
@@ -100,3 +100,20 @@ def test_an_mp3_with_a_large_tag_and_a_chained_ogg():
     for data in (tag + TONE.to_bytes("mp3"), TONE.to_bytes("ogg") * 3):
         with suppress(MediaError):  # refusing it is as good
             assert Audio.from_bytes(data).rate == 8000
+
+
+@pytest.mark.parametrize(
+    ("format", "rate", "channels"),
+    [("ogg", 300_000, 1), ("ogg", 200_001, 1), ("mp3", 11_000, 1), ("mp3", 8_000, 3), ("flac", 8_000, 9),
+     ("flac", 700_000, 1), ("wav", 8_000, 1025)],
+)  # fmt: skip
+def test_what_a_format_cannot_hold_is_refused_before_it_is_written(format, rate, channels):
+    """The library crashes the process on some of these."""
+    sound = Audio(np.zeros((channels, 100), np.float32), rate)
+    with pytest.raises(UnsupportedMediaError, match=f"{format} holds at most .* got {channels} at {rate}"):
+        sound.to_bytes(format)
+
+
+def test_the_highest_rates_that_are_read_can_be_written():
+    for format in ("wav", "flac", "ogg"):
+        assert Audio.from_bytes(Audio.from_array(np.zeros(100), 192_000).to_bytes(format)).rate == 192_000
