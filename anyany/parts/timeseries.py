@@ -39,20 +39,10 @@ class TimeSeries(Media):
             raise MediaError(f"timeseries: expected values (T, C), got {values.shape}; use TimeSeries.from_array")
         if values.size == 0:
             raise EmptyMediaError(f"timeseries: expected at least one value, got {values.shape}")
-        columns = tuple(self.columns) or tuple(f"c{i}" for i in range(values.shape[1]))
+        columns = tuple(map(str, self.columns)) or tuple(f"c{i}" for i in range(values.shape[1]))
         if len(columns) != values.shape[1]:
             raise MediaError(f"timeseries: {values.shape[1]} columns of values, {len(columns)} names")
-        times = self.times
-        if times is not None:
-            try:
-                times = np.asarray(times, "datetime64[ns]")
-            except (TypeError, ValueError):
-                raise MediaError("timeseries: expected times as datetime64, or None; convert them first") from None
-            if times.shape != values.shape[:1] or np.isnat(times).any():
-                raise MediaError(f"timeseries: expected {len(values)} times, none missing, got {times.shape}")
-            falls = np.flatnonzero(np.diff(times) <= np.timedelta64(0))
-            if len(falls):
-                raise MediaError(f"timeseries: times must rise; row {falls[0] + 1} does not. Sort and drop duplicates")
+        times = None if self.times is None else _rising(self.times, len(values))
         bands, levels = self.bands, tuple(float(q) for q in self.levels)
         if bands is not None:
             bands = numbers("timeseries", bands, np.float64)
@@ -110,3 +100,25 @@ class TimeSeries(Media):
 
     def __repr__(self) -> str:
         return f"TimeSeries({len(self.values)} x {', '.join(self.columns[:8])})"
+
+
+def _rising(given: Any, count: int) -> npt.NDArray[np.datetime64]:
+    """Times ``(count,)`` as datetime64[ns]; a date that nanoseconds cannot hold would become another one in silence."""
+    try:
+        kept = np.asarray(given, "datetime64")
+        times = kept.astype("datetime64[ns]")
+    except (TypeError, ValueError):
+        raise MediaError("timeseries: expected times as datetime64, or None; convert them first") from None
+    if times.shape != (count,):
+        raise MediaError(f"timeseries: expected {count} times, one per row, got {times.shape}")
+    for fault, rows in (
+        ("is missing; fill it or drop the row", np.flatnonzero(np.isnat(times))),
+        (
+            "lies outside of the years 1678 to 2261; leave the times out",
+            np.flatnonzero(times.astype(kept.dtype) != kept),
+        ),
+        ("does not rise; sort and drop duplicates", np.flatnonzero(np.diff(times) <= np.timedelta64(0)) + 1),
+    ):
+        if len(rows):
+            raise MediaError(f"timeseries: the time of row {rows[0]} {fault}")
+    return times

@@ -91,5 +91,5 @@ def test_paths_that_cannot_be_read(path, tmp_path, monkeypatch):
 
 
 def test_an_empty_file_is_said_to_be_empty():
-    for media in (Image, Audio, Video, Motion):
+    for media in MEDIA:
         refused(media, b"", EmptyMediaError)
