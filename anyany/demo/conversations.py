@@ -33,9 +33,7 @@ def conversations(x: Inputs) -> list[Conversation]:
         Conversation("It draws, then reads its own drawing", ("Draw a five, then write what you drew.",)),
         Conversation("A clip in, what moves where out", (x.clip, "What moves where?")),
         Conversation("Words in, a clip out", ("Show a seven that moves left.",)),
-        Conversation(
-            "A series in, its next four days out", (x.series, "How does it go on?"), {"budgets": {"timeseries": 4}}
-        ),
+        Conversation("A series in, its next four days out", (x.series, "How does it go on?")),
         Conversation("A series in, a caption out", (x.short, "Describe the series.")),
         Conversation("A description in, a series out", ("Make a series: falls at the beginning and then stays flat.",)),
         Conversation("A movement in, its name out", (x.motion, "Which movement is this?")),

@@ -39,9 +39,7 @@ def _forecast(model: Model, name: str, limit: int) -> Score:
     for channel, column in enumerate(columns):
         line = scaled[:, channel]
         pasts = [TimeSeries.from_array(line[s - LOOKBACK : s], columns=[column], frequency="h") for s in starts]
-        answers = replies(
-            model, [[p, "How does it go on?"] for p in pasts], want=["timeseries"], budgets={"timeseries": 4}
-        )
+        answers = replies(model, [[p, "How does it go on?"] for p in pasts], want=["timeseries"])
         for start, answer in zip(starts, answers, strict=True):
             made, truth = answer.parts[0], line[start : start + HORIZON]
             error = np.resize(made.values[:, 0], HORIZON) - truth

@@ -38,7 +38,8 @@ def new() -> Model:
         tokenizer=tokenizer(),
         encoders=["image/patch", "audio/logmel", "video/frames", "timeseries/patch", "motion/rot6d"],
         decoders=[
-            "image/fsq", "audio/melcodes", "video/fsq", "timeseries/patches",
+            "image/fsq", "audio/melcodes", "video/fsq",
+            {"id": "timeseries/patches", "config": {"patch": 96, "patches": 2}},
             {"id": "motion/latent", "config": joints},
         ],
     )  # fmt: skip

@@ -97,11 +97,15 @@ class Captions:
     def __len__(self) -> int:
         return len(self.items)
 
+    def series(self, item: files.Captioned, draw: np.random.Generator) -> TimeSeries:
+        """The series in some unit."""
+        return TimeSeries.from_array(item.values * draw.uniform(0.5, 50) + draw.uniform(-50, 50))
+
     def sample(self, index: int, draw: np.random.Generator) -> list[Message]:
         """One conversation."""
         item = self.items[index]
         caption = item.captions[draw.integers(len(item.captions))]
-        series = TimeSeries.from_array(item.values * draw.uniform(0.5, 50) + draw.uniform(-50, 50))
+        series = self.series(item, draw)
         if draw.random() < 0.5:
             return given(draw, [choose(draw, PLOT, caption)], series)
         question = asked(draw, series, DESCRIBE)

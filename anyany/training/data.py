@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from anyany.training import order
 
 
 class Source(Protocol):
-    """Samples by number. A sample is a list of ``Message`` (sequence) or one media part (codec)."""
+    """Samples by number. A sample is a list of ``Message``, one media part or a pair, as the task wants."""
 
     def __len__(self) -> int:
         """Number of samples in an epoch."""
@@ -97,11 +97,11 @@ def packed(stream: Stream, planner: Planner, rows: int) -> list[Document]:
         used += document.rows
 
 
-def items(stream: Stream, count: int) -> dict[str, Sequence[Any]]:
-    """``count`` media parts by modality, for the training of codecs."""
-    out: dict[str, list[Any]] = {}
+def take(stream: Stream, count: int) -> list[Any]:
+    """The next ``count`` samples."""
+    samples = []
     for _ in range(count):
-        name, media = stream.peek()
+        name, sample = stream.peek()
         stream.take(name)
-        out.setdefault(media.modality, []).append(media)
-    return out
+        samples.append(sample)
+    return samples

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,12 @@ import torch
 from torch import Tensor
 
 from anyany.errors import RecipeError
-from anyany.heads.base import HeadLoss
 from anyany.model import Model, load, save
 from anyany.training import checkpoint, data, optim
 from anyany.training.ahead import Ahead
 from anyany.training.metrics import Metrics
 from anyany.training.recipe import Recipe
+from anyany.training.tasks import TASKS, Task
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -42,9 +41,10 @@ class Run:
         sources = data.build_sources(recipe.sources)
         weights = {name: float(s.get("weight", 1.0)) for name, s in recipe.sources.items()}
         self.stream = data.Stream(sources, weights, recipe.seed)
+        self.task: Task = TASKS[recipe.task](self.model, recipe)
         groups = optim.parameter_groups(dict(self.model.components), recipe.rates, weight_decay=recipe.weight_decay)
         self.optimizer = optim.adamw(groups)
-        self.schedule = recipe.plan()
+        self.schedule, self.autocast = recipe.plan(), optim.autocasts(recipe.precision)
         self.step = 0
         self.taken = dict(self.stream.taken)  # samples behind this step; the stream itself is ahead of it
         self.batches = Ahead(self._batch)
@@ -86,29 +86,11 @@ class Run:
 
     # Steps.
 
-    def fit_scales(self, samples: int = 2000) -> None:
-        """Give heads of continuous latents the scale of their data, before the first step of their first run."""
-        fresh = {name for name, head in self.model.heads.items() if head.unscaled}
-        if not fresh:
-            return
-        probe = data.Stream(self.stream.sources, self.stream.weights, self.recipe.seed)
-        found: dict[str, list[Tensor]] = {}
-        for _ in range(samples):
-            name, sample = probe.peek()
-            probe.take(name)
-            for piece in self.model.planner.plan(sample, train=True).pieces:
-                own = piece.span.component
-                if own in fresh and piece.learn and piece.prepared is not None and piece.span.view == "latents":
-                    with torch.no_grad():
-                        found.setdefault(own, []).append(self.model.codecs[own].encode([piece.prepared]))
-        for name, latents in found.items():
-            self.model.heads[name].fit(torch.cat(latents))
-
     def run(self) -> None:
         """Train until the last step, or until a stop signal; the state is saved either way."""
         old = signal.signal(signal.SIGTERM, self._stop)
-        if self.step == 0 and self.recipe.task == "sequence":
-            self.fit_scales()
+        if self.step == 0:
+            self.task.begin(data.Stream(self.stream.sources, self.stream.weights, self.recipe.seed))
         metrics = Metrics(self.folder, self.recipe.steps, self.step)
         self.model.train()
         seen: dict[str, list[float]] = {}
@@ -142,8 +124,8 @@ class Run:
             batches.append(batch)
         values: dict[str, float] = {}
         for batch in batches:
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
-                loss, terms = self._loss(batch)
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
+                loss, terms = self.task.loss(batch)
             (loss / len(batches)).backward()
             for name, value in terms.items():
                 values[name] = values.get(name, 0.0) + value / len(batches)
@@ -161,34 +143,7 @@ class Run:
 
     def _batch(self) -> tuple[Any, dict[str, int]]:
         """The next batch, and what has been taken of each source once it is trained on."""
-        if self.recipe.task == "codec":
-            media = data.items(self.stream, self.recipe.rows)
-            batch: Any = {n: [self._codec(n).prepare(item) for item in items] for n, items in media.items()}
-        else:
-            batch = data.packed(self.stream, self.model.planner, self.recipe.rows)
-        return batch, dict(self.stream.taken)
-
-    def _loss(self, batch: Any) -> tuple[Tensor, dict[str, float]]:
-        if self.recipe.task == "codec":
-            return self._codec_loss(batch)
-        terms: Mapping[str, HeadLoss] = self.model(batch)
-        means = {name: term.total / max(term.rows, 1) for name, term in terms.items()}
-        loss = torch.stack([self.recipe.weights.get(name, 1.0) * mean for name, mean in means.items()]).sum()
-        rows = float(sum(document.rows for document in batch))
-        return loss, {"loss": loss.item(), **{n: m.item() for n, m in means.items()}, "rows": rows}
-
-    def _codec(self, modality: str) -> Any:
-        return self.model.planner.codecs[modality][1]
-
-    def _codec_loss(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, float]]:
-        values: dict[str, float] = {}
-        losses = []
-        for modality, prepared in batch.items():
-            for name, term in self._codec(modality).loss(prepared).items():
-                losses.append(term)
-                values[f"{modality}/{name}"] = term.item()
-        loss = torch.stack(losses).sum()
-        return loss, {"loss": loss.item(), **values}
+        return self.task.batch(self.stream), dict(self.stream.taken)
 
     def _stop(self, *_: Any) -> None:
         self.stopped = True

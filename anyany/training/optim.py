@@ -154,3 +154,14 @@ def clip(parameters: Iterable[nn.Parameter], norm: float) -> float:
     """
     total = nn.utils.clip_grad_norm_(parameters, norm, error_if_nonfinite=False)
     return float(total)
+
+
+def autocasts(precision: str) -> bool:
+    """Whether steps run under bfloat16 autocast; ``auto``: where the processor multiplies bfloat16 itself.
+
+    Elsewhere it is emulated, and ten times slower than float32 on a processor with AVX2 alone.
+    """
+    if precision != "auto":
+        return precision == "bfloat16"
+    can = torch.cpu.get_capabilities()
+    return bool(can.get("amx_bf16") or can.get("avx512_bf16"))

@@ -20,18 +20,19 @@ class Recipe:
 
     Attributes:
         name: Of the run.
-        task: ``codec``: train codecs by their own losses; ``sequence``: train everything else.
+        task: ``codec``: codecs by their own losses; ``bind``: encoders by contrast of pairs; ``sequence``:
+            everything by conversations.
         model: Where the model comes from: a checkpoint, or ``"package.module:callable"``.
         sources: Data by name: ``factory`` (``"package.module:callable"``), ``weight`` and ``options``.
         rates: Learning rate by component; a name that ends in ``/`` stands for all that begin with it.
         weights: Weight of each head's loss in the sum; 1 where not named.
         steps: Optimiser steps.
         warmup: Of the schedule, likewise ``schedule``, ``floor`` and ``decay``.
-        rows: Rows of a packed batch (``sequence``), or items of a batch (``codec``).
+        rows: Rows of a packed batch (``sequence``), or samples of a batch (``codec``, ``bind``).
         accumulate: Batches per step.
         clip: Largest gradient norm.
         weight_decay: On matrices.
-        precision: ``float32``, or ``bfloat16`` under autocast.
+        precision: ``float32``, ``bfloat16`` under autocast, or ``auto``: the faster of the two on this processor.
         seed: Of data order, augmentation and initial weights.
         checkpoint_every: Steps between checkpoints; ``keep`` of them stay.
         log_every: Steps between lines of metrics.
@@ -43,7 +44,7 @@ class Recipe:
     model: str
     sources: Mapping[str, Mapping[str, Any]]
     rates: Mapping[str, float]
-    task: Literal["codec", "sequence"] = "sequence"
+    task: Literal["codec", "bind", "sequence"] = "sequence"
     weights: Mapping[str, float] = field(default_factory=dict)
     steps: int = 1000
     warmup: int = 0
@@ -54,7 +55,7 @@ class Recipe:
     accumulate: int = 1
     clip: float = 1.0
     weight_decay: float = 0.05
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     seed: int = 0
     checkpoint_every: int = 500
     keep: int = 2
@@ -68,7 +69,7 @@ class Recipe:
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise RecipeError(f"recipe: {name} must be a whole number from {low}, got {value!r}")
         for name, allowed in (
-            ("task", ("codec", "sequence")), ("precision", ("float32", "bfloat16")),
+            ("task", ("codec", "bind", "sequence")), ("precision", ("auto", "float32", "bfloat16")),
             ("on_nan", ("stop", "skip")), ("dtype", ("float32", "bfloat16")),
         ):  # fmt: skip
             if getattr(self, name) not in allowed:

@@ -155,11 +155,11 @@ def test_a_sample_without_a_row_names_its_source(planner, monkeypatch):
         data.packed(data.Stream({"void": empty}, {"void": 1.0}, 0), planner, 64)
 
 
-def test_items_are_grouped_by_modality():
+def test_samples_are_taken_in_the_order_of_the_stream():
+    taken = data.take(data.Stream({"r": Readings()}, {"r": 1.0}, 0), 14)
+    assert sorted(int(m.readings[0, 0]) for m in taken) == sorted([*range(7), *range(7)])
     s = data.Stream({"r": Readings()}, {"r": 1.0}, 0)
-    batch = data.items(s, 14)
-    assert list(batch) == ["imu"]
-    assert sorted(int(m.readings[0, 0]) for m in batch["imu"]) == sorted([*range(7), *range(7)])
+    assert [m.readings[0, 0] for m in data.take(s, 4) + data.take(s, 10)] == [m.readings[0, 0] for m in taken]
 
 
 @pytest.fixture

@@ -148,14 +148,14 @@ def recipe(monkeypatch):
 
 
 def _spoil(run: Run, monkeypatch, step: int) -> None:
-    plain = run._loss
+    plain = run.task.loss
 
     def loss(batch):
         value, terms = plain(batch)
         bad = math.nan if run.step == step else 1.0
         return value * bad, {name: term * bad for name, term in terms.items()}
 
-    monkeypatch.setattr(run, "_loss", loss)
+    monkeypatch.setattr(run.task, "loss", loss)
 
 
 def test_a_step_that_is_not_finite_can_be_skipped(make_model, tmp_path, recipe, monkeypatch):

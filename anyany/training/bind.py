@@ -1,0 +1,108 @@
+"""Binding: parts that belong together come to lie together in the language model's embedding space.
+
+InfoNCE over pairs of parts of any modalities (CLIP, arXiv 2103.00020; ImageBind, arXiv 2305.05665, where all
+modalities meet in one). A part is the mean of its rows as they enter the backbone, so that encoders and projectors
+learn what a word already means before the backbone has to read them.
+
+Shapes: N pairs of one kind, T packed rows, D model width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from anyany.errors import DataError
+from anyany.model import Model
+from anyany.model.assembly import embed, placed
+from anyany.model.document import Document
+from anyany.parts import Media
+from anyany.parts.messages import Message
+from anyany.training import data
+from anyany.training.recipe import Recipe
+
+TEMPERATURE = 0.07
+Kind = tuple[str, str]
+Pair = tuple[str | Media, str | Media]
+
+
+class Bind:
+    """Pairs of parts; those of one kind, such as image and text, contrast with each other."""
+
+    def __init__(self, model: Model, recipe: Recipe) -> None:
+        self.model, self.rows = model, recipe.rows
+
+    def begin(self, stream: data.Stream) -> None:
+        """Nothing to prepare."""
+
+    def batch(self, stream: data.Stream) -> dict[Kind, tuple[list[Document], list[Document], Tensor]]:
+        """``rows`` pairs: documents of each side by kind of pair, and which belong together."""
+        kinds: dict[Kind, list[Pair]] = {}
+        for pair in data.take(stream, self.rows):
+            if not isinstance(pair, tuple) or len(pair) != 2 or not all(isinstance(p, str | Media) for p in pair):
+                raise DataError(f"bind task: expected a pair of parts as a sample, got {type(pair).__name__}")
+            kinds.setdefault((_modality(pair[0]), _modality(pair[1])), []).append(pair)
+        return {
+            kind: ([self._plan(a) for a, _ in pairs], [self._plan(b) for _, b in pairs], together(pairs))
+            for kind, pairs in kinds.items()
+        }
+
+    def _plan(self, part: str | Media) -> Document:
+        return self.model.planner.plan([Message("user", (part,))])
+
+    def loss(self, batch: Any) -> tuple[Tensor, dict[str, float]]:
+        """Mean over all pairs; the share of parts whose nearest partner is right is logged as ``hits``."""
+        total, values, count = torch.zeros(()), {}, 0
+        for (one, other), (left, right, same) in batch.items():
+            logits = cosines(vectors(self.model, left), vectors(self.model, right)) / TEMPERATURE
+            total = total + contrast(logits, same) * len(left)
+            count += len(left)
+            hits = same.gather(1, logits.argmax(dim=1, keepdim=True)).float().mean()
+            values[f"{one}-{other}/hits"] = hits.item()
+        loss = total / count
+        return loss, {"loss": loss.item(), **values}
+
+
+def _modality(part: str | Media) -> str:
+    return part.modality if isinstance(part, Media) else "text"
+
+
+def together(pairs: Sequence[Pair]) -> Tensor:
+    """Which sides belong together, ``(N, N)`` bool: those of one pair, and of pairs that share a text."""
+    keys = [[side if isinstance(side, str) else index for side in pair] for index, pair in enumerate(pairs)]
+    return torch.tensor([[a[0] == b[0] or a[1] == b[1] for b in keys] for a in keys])
+
+
+def vectors(model: Model, documents: Sequence[Document]) -> Tensor:
+    """One vector ``(N, D)`` per document of one part: the mean of the part's rows, marks left out.
+
+    Raises:
+        DataError: A part has no row.
+    """
+    pieces = placed(documents)
+    rows = embed(model, pieces).rows  # (T, D)
+    own = [item for item in pieces if item.piece.span.part == 0]
+    if len(own) != len(documents):
+        raise DataError(f"bind task: {len(documents) - len(own)} of {len(documents)} parts are empty; leave them out")
+    index, lengths = [], []
+    for item in own:
+        mark = int(item.piece.span.view != "text")
+        lengths.append(item.piece.span.rows - 2 * mark)
+        index.extend(range(item.start + mark, item.start + item.piece.span.rows - mark))
+    return torch.stack([part.mean(dim=0) for part in rows[torch.tensor(index)].split(lengths)])
+
+
+def cosines(left: Tensor, right: Tensor) -> Tensor:
+    """``(N, D)`` twice -> ``(N, N)``."""
+    return F.normalize(left.float(), dim=-1) @ F.normalize(right.float(), dim=-1).T
+
+
+def contrast(logits: Tensor, same: Tensor) -> Tensor:
+    """InfoNCE both ways; where several sides belong together, each takes an equal share."""
+    targets = same.to(logits)
+    ways = [F.cross_entropy(x, y / y.sum(dim=1, keepdim=True)) for x, y in ((logits, targets), (logits.T, targets.T))]
+    return (ways[0] + ways[1]) / 2

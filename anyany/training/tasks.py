@@ -1,0 +1,104 @@
+"""What a run learns: how a batch is made of samples, and what its loss is. One class per task of a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from anyany.errors import DataError
+from anyany.heads.base import HeadLoss
+from anyany.model import Model
+from anyany.model.document import Document
+from anyany.parts import Media
+from anyany.training import data
+from anyany.training.bind import Bind
+from anyany.training.recipe import Recipe
+
+Terms = dict[str, float]
+SCALE_SAMPLES = 2000
+
+
+class Task(Protocol):
+    """One kind of training; ``batch`` runs in a thread of its own and uses no weights."""
+
+    def begin(self, stream: data.Stream) -> None:
+        """Before the first step of a run, with a stream of the run's data that may be used up."""
+
+    def batch(self, stream: data.Stream) -> Any:
+        """The next batch of the stream."""
+
+    def loss(self, batch: Any) -> tuple[Tensor, Terms]:
+        """What is minimised, and what is worth logging."""
+
+
+class Sequences:
+    """Interleaved conversations, packed; every head learns by its own loss."""
+
+    def __init__(self, model: Model, recipe: Recipe) -> None:
+        self.model, self.recipe = model, recipe
+
+    def begin(self, stream: data.Stream) -> None:
+        """Give heads of continuous latents the scale of their data, if no earlier run has."""
+        fresh = {name for name, head in self.model.heads.items() if head.unscaled}
+        found: dict[str, list[Tensor]] = {}
+        for _ in range(SCALE_SAMPLES if fresh else 0):
+            name, sample = stream.peek()
+            stream.take(name)
+            for piece in self.model.planner.plan(sample, train=True).pieces:
+                own = piece.span.component
+                if own in fresh and piece.learn and piece.prepared is not None and piece.span.view == "latents":
+                    with torch.no_grad():
+                        found.setdefault(own, []).append(self.model.codecs[own].encode([piece.prepared]))
+        for name, latents in found.items():
+            self.model.heads[name].fit(torch.cat(latents))
+
+    def batch(self, stream: data.Stream) -> list[Document]:
+        """Documents of at most ``rows`` rows."""
+        return data.packed(stream, self.model.planner, self.recipe.rows)
+
+    def loss(self, batch: Sequence[Document]) -> tuple[Tensor, Terms]:
+        """Weighted sum of the mean loss of each head."""
+        terms: Mapping[str, HeadLoss] = self.model(batch)
+        means = {name: term.total / max(term.rows, 1) for name, term in terms.items()}
+        loss = torch.stack([self.recipe.weights.get(name, 1.0) * mean for name, mean in means.items()]).sum()
+        rows = float(sum(document.rows for document in batch))
+        return loss, {"loss": loss.item(), **{n: m.item() for n, m in means.items()}, "rows": rows}
+
+
+class Codecs:
+    """Codecs by their own losses: reconstruction, commitment."""
+
+    def __init__(self, model: Model, recipe: Recipe) -> None:
+        self.codecs, self.rows = model.planner.codecs, recipe.rows
+
+    def begin(self, stream: data.Stream) -> None:
+        """Nothing to prepare."""
+
+    def batch(self, stream: data.Stream) -> dict[str, list[Any]]:
+        """``rows`` items, by modality."""
+        prepared: dict[str, list[Any]] = {}
+        for media in data.take(stream, self.rows):
+            if not isinstance(media, Media) or media.modality not in self.codecs:
+                raise DataError(
+                    f"codec task: expected media of {', '.join(self.codecs)} as samples, got {type(media).__name__}"
+                )
+            prepared.setdefault(media.modality, []).append(self.codecs[media.modality][1].prepare(media))
+        return prepared
+
+    def loss(self, batch: Mapping[str, Any]) -> tuple[Tensor, Terms]:
+        """Sum of the terms of all codecs."""
+        values: Terms = {}
+        losses = []
+        for modality, prepared in batch.items():
+            for name, term in self.codecs[modality][1].loss(prepared).items():
+                losses.append(term)
+                values[f"{modality}/{name}"] = term.item()
+        loss = torch.stack(losses).sum()
+        return loss, {"loss": loss.item(), **values}
+
+
+TASKS = {"sequence": Sequences, "codec": Codecs, "bind": Bind}
+"""By the ``task`` of a recipe."""
