@@ -50,15 +50,17 @@ def decode(data: bytes, limits: Limits = DEFAULT) -> Decoded:
     with container:
         stream = _stream(container, limits)
         expected = _expected(container, stream, limits)
-        frames, times, count = _frames(container, stream, expected, limits)
+        frames, times, count, whole = _frames(container, stream, expected, limits)
         sound = None
         if container.streams.audio:
             sound = soundtrack.read(container, limits)
     if not frames:
         raise MediaDecodeError("video: no frame can be decoded; the file is damaged or cut off")
     start = times[0]
-    truncated = expected is not None and count < 0.995 * expected
-    if truncated and expected is not None and count < 0.9 * expected:
+    if data[:4] == b"GIF8":  # nothing in its head tells a length, so the trailer decides
+        whole = whole and bytes(data[-64:]).rstrip(b"\0").endswith(b";")
+    truncated = not whole or (expected is not None and count < 0.995 * expected)
+    if expected is not None and count < 0.9 * expected:
         raise MediaDecodeError(
             f"video: the header claims {expected} frames, {count} can be decoded; the file is cut off"
         )
@@ -89,14 +91,20 @@ def _expected(container: Any, stream: Any, limits: Limits) -> int | None:
     return int(stream.frames) or None
 
 
-def _frames(container: Any, stream: Any, expected: int | None, limits: Limits) -> tuple[list[Any], list[float], int]:
-    """Kept frames and times; every k-th frame, with k doubled whenever the limit is reached."""
+def _frames(
+    container: Any, stream: Any, expected: int | None, limits: Limits
+) -> tuple[list[Any], list[float], int, bool]:
+    """Kept frames and times, frames in all, and whether they reach the end that the header states.
+
+    Every k-th frame is kept, with k doubled whenever the limit is reached.
+    """
     every = max(1, -(-(expected or 0) // limits.frames))
     frames: list[Any] = []
     times: list[float] = []
-    count = 0
+    count, end, stated = 0, 0.0, _stated_end(stream)
     try:
         for frame in container.decode(stream):
+            end = max(end, frame.time or 0.0)
             if frame.time is None or (times and frame.time <= times[-1]):
                 count += 1
                 continue
@@ -108,7 +116,7 @@ def _frames(container: Any, stream: Any, expected: int | None, limits: Limits) -
                 if count % every == 0:
                     if (frame.width, frame.height) != (stream.width, stream.height):
                         raise MediaDecodeError("video: its frames change their size; convert the file")
-                    frames.append(frame.to_ndarray(format="rgb24"))
+                    frames.append(_upright(frame))
                     times.append(float(frame.time))
             count += 1
     except MediaError:
@@ -116,16 +124,42 @@ def _frames(container: Any, stream: Any, expected: int | None, limits: Limits) -
     except Exception:
         if not frames:
             raise MediaDecodeError("video: the file is damaged") from None
-    return frames, times, count
+        return frames, times, count, False
+    return frames, times, count, end >= 0.9 * stated
+
+
+def _upright(frame: Any) -> npt.NDArray[np.uint8]:
+    """Pixels ``(H, W, 3)`` as a player shows them: telephones store how they were held."""
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
+
+
+def _stated_end(stream: Any) -> float:
+    """Seconds that Matroska states for a stream, such as ``00:00:05.000000000``; 0 where nothing is stated."""
+    try:
+        hours, minutes, seconds = stream.metadata.get("DURATION", "").split(":")
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    except ValueError:
+        return 0.0
 
 
 def encode(frames: npt.NDArray[np.uint8], fps: float, format: str, sound: soundtrack.Sound | None = None) -> bytes:
     """``(T, H, W, 3)`` -> the bytes of a file. Small frames are enlarged in whole steps; sides become even.
 
     Sound is written to mp4 and webm, at 48 kHz and of at most two channels; a gif has none.
+
+    Raises:
+        UnsupportedMediaError: There is no such format, or it holds no such size or rate.
     """
     if format not in WRITERS:
         raise UnsupportedMediaError(f"video: cannot write {format!r}; choose one of {', '.join(WRITERS)}")
+    try:
+        return _encode(frames, fps, format, sound)
+    except need("av", "av").FFmpegError:
+        size = f"{frames.shape[2]}x{frames.shape[1]} at {fps:g} frames a second"
+        raise UnsupportedMediaError(f"video: {format} cannot hold {size}; choose another format or rate") from None
+
+
+def _encode(frames: npt.NDArray[np.uint8], fps: float, format: str, sound: soundtrack.Sound | None) -> bytes:
     av = need("av", "av")
     codec, pixel_format = WRITERS[format]
     zoom = max(1, 128 // max(frames.shape[1:3]))

@@ -117,6 +117,52 @@ def test_a_film_whose_header_lies_about_its_size():
             assert Video.from_bytes(forged).frames.shape[1:3] == (48, 64)
 
 
+@pytest.mark.parametrize("format", ["webm", "matroska", "gif"])
+def test_a_film_without_a_count_of_frames_tells_that_it_was_cut_off(format):
+    data = FILM.to_bytes("gif") if format == "gif" else film(64, 48, 60, codec="libvpx-vp9", to=format)
+    assert not Video.from_bytes(data).truncated
+    cut = Video.from_bytes(data[: len(data) * 2 // 3])
+    assert cut.truncated
+    assert len(cut.frames) > 1
+
+
+def test_a_film_cut_a_little_is_marked_and_cut_in_the_middle_is_refused():
+    plain = film(64, 48, 60, to="mp4")
+    at = plain.index(b"mdat") - 4  # its head lies behind the frames: cut some off, and put zeros in their place
+    size = struct.unpack(">I", plain[at : at + 4])[0]
+    for share, error in ((0.97, None), (0.5, MediaDecodeError)):
+        lost = int(size * (1 - share))
+        damaged = plain[: at + size - lost] + bytes(lost) + plain[at + size :]
+        if error is None:
+            assert Video.from_bytes(damaged).truncated
+        else:
+            refused(Video, damaged, error)
+
+
+@pytest.mark.parametrize(
+    ("turned", "matrix"),
+    [(0, (1, 0, 0, 1, 0, 0)), (1, (0, -1, 1, 0, 0, 128)), (2, (-1, 0, 0, -1, 128, 64)), (3, (0, 1, -1, 0, 64, 0))],
+)
+def test_a_film_is_read_as_the_telephone_was_held(turned, matrix):
+    frames = np.zeros((6, 64, 128, 3), np.uint8)
+    frames[:, :30, :50] = 255
+    data = Video.from_frames(frames, 6.0).to_bytes("mp4")
+    one = 1 << 16
+    upright = struct.pack(">9i", one, 0, 0, 0, one, 0, 0, 0, 1 << 30)
+    a, b, c, d, x, y = (value * one for value in matrix)
+    head, tail = data.rsplit(upright, 1)  # the track's; the film has one of its own before it
+    data = head + struct.pack(">9i", a, b, 0, c, d, 0, x, y, 1 << 30) + tail
+    seen = Video.from_bytes(data).frames
+    expected = np.rot90(frames, turned, axes=(1, 2))
+    assert seen.shape == expected.shape
+    assert np.abs(seen.astype(int) - expected).mean() < 10
+
+
+def test_a_rate_that_a_format_cannot_hold_is_named():
+    with pytest.raises(UnsupportedMediaError, match="gif cannot hold 64x48 at 1000 frames a second"):
+        Video.from_frames(FILM.frames, 1000.0).to_bytes("gif")
+
+
 @needs_proc
 @pytest.mark.slow
 def test_a_film_cannot_ask_for_memory_by_its_header(tmp_path):
