@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import warnings
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from anyany.errors import EmptyMediaError, MediaDecodeError, MediaTooLargeError, UnsupportedMediaError
+from anyany.errors import EmptyMediaError, MediaDecodeError, MediaError, MediaTooLargeError, UnsupportedMediaError
 from anyany.media.limits import DEFAULT, Limits
 from anyany.media.packages import check_size, need
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+SIDES = {"PNG": 2**31 - 1, "JPEG": 65_500, "WEBP": 16_383, "GIF": 65_535}
+"""Largest side that each format holds."""
+FORMATS = tuple(SIDES)
 
 
 def decode(data: bytes, limits: Limits = DEFAULT) -> npt.NDArray[np.uint8]:
@@ -47,26 +50,50 @@ def decode(data: bytes, limits: Limits = DEFAULT) -> npt.NDArray[np.uint8]:
         raise MediaDecodeError("image: the file is damaged or cut off; save it again") from None
 
 
-def _rgb(picture: object) -> npt.NDArray[np.uint8]:
-    p: object = picture
-    mode = p.mode  # type: ignore[attr-defined]
-    if mode.startswith("I;16") or mode == "I":
-        values = np.asarray(p).astype(np.float64)
+def from_pillow(picture: Any) -> npt.NDArray[np.uint8]:
+    """A Pillow picture -> ``(H, W, 3)`` RGB, on white where transparent.
+
+    Raises:
+        MediaError: It is no Pillow picture, has no pixels, or is of a mode without colours.
+    """
+    pillow = need("PIL.Image", "pillow")
+    if not isinstance(picture, pillow.Image):
+        raise MediaError(f"image: expected a Pillow picture, got {type(picture).__name__}; use Image.from_array")
+    try:
+        return _rgb(picture)
+    except Exception:
+        raise MediaError(
+            f"image: a Pillow picture of mode {picture.mode!r} cannot be read; convert it to RGB"
+        ) from None
+
+
+def _rgb(picture: Any) -> npt.NDArray[np.uint8]:
+    if picture.mode.startswith("I;16") or picture.mode == "I":
+        values = np.asarray(picture).astype(np.float64)
         return np.repeat((values / 257).round().clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
-    if mode in ("RGBA", "LA", "PA") or "transparency" in p.info:  # type: ignore[attr-defined]
-        rgba = p.convert("RGBA")  # type: ignore[attr-defined]
+    if picture.mode == "F":
+        raise ValueError("floats have no scale")
+    if picture.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in picture.info:
+        rgba = picture.convert("RGBA")
         paper = need("PIL.Image", "pillow").new("RGB", rgba.size, "white")  # bytes: floats would take gigabytes
         paper.paste(rgba, mask=rgba.getchannel("A"))
         return np.asarray(paper)
-    return np.asarray(p.convert("RGB"))  # type: ignore[attr-defined]
+    return np.asarray(picture.convert("RGB"))
 
 
 def encode(pixels: npt.NDArray[np.uint8], format: str) -> bytes:
-    """``(H, W, 3)`` -> the bytes of a file."""
+    """``(H, W, 3)`` -> the bytes of a file.
+
+    Raises:
+        UnsupportedMediaError: There is no such format, or it holds no picture of this size.
+    """
     kind = {"jpg": "JPEG"}.get(format, format.upper())
     if kind not in FORMATS:
         raise UnsupportedMediaError(f"image: cannot write {format!r}; choose one of {', '.join(FORMATS).lower()}")
     out = io.BytesIO()
     options = {"quality": 92} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
+    height, width = pixels.shape[:2]
+    if max(height, width) > SIDES[kind]:
+        raise UnsupportedMediaError(f"image: {format} holds {SIDES[kind]} pixels a side, got {width}x{height}; use png")
     need("PIL.Image", "pillow").fromarray(pixels).save(out, kind, **options)
     return out.getvalue()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from anyany.errors import MediaTooLargeError, MissingPackageError
+from anyany.errors import MediaDecodeError, MediaTooLargeError, MissingPackageError
 from anyany.media.limits import Limits
 
 
@@ -24,6 +24,8 @@ def need(module: str, package: str) -> Any:
 
 
 def check_size(modality: str, data: bytes, limits: Limits) -> None:
-    """Refuse a file that is too large before anything reads it."""
+    """Refuse what is no file, or one that is too large, before anything reads it."""
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise MediaDecodeError(f"{modality}: expected the bytes of a file, got {type(data).__name__}")
     if len(data) > limits.bytes:
         raise MediaTooLargeError(f"{modality}: a file may have {limits.bytes} bytes, this one has {len(data)}")

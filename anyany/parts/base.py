@@ -42,6 +42,10 @@ class Media:
 
     @classmethod
     def _read(cls, path: str | Path) -> bytes:
+        if not isinstance(path, str | Path):
+            raise MediaDecodeError(
+                f"{cls.modality}: expected a path, got {type(path).__name__}; for bytes use {cls.__name__}.from_bytes"
+            )
         try:
             return Path(path).read_bytes()
         except (OSError, ValueError):
@@ -59,18 +63,20 @@ class Media:
         raise UnsupportedMediaError(f"{self.modality}: {type(self).__name__} has no file format")
 
     def save(self, path: str | Path) -> Path:
-        """Write a file whose suffix names the format; an existing file is replaced whole or not at all."""
+        """Write a file whose suffix names the format; an existing file is replaced whole or not at all.
+
+        Raises:
+            MediaError: The format is not written or cannot hold this, or the file cannot be written.
+        """
         path = Path(path)
         data = self.to_bytes(path.suffix[1:].lower() or None)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+            _replace(path, data)
+        except (OSError, ValueError) as error:
+            why = (getattr(error, "strerror", None) or "no name of a file").lower()
+            raise MediaError(
+                f"{self.modality}: cannot write {path.name!r} into {str(path.parent)!r}: {why}; make or choose a folder"
+            ) from None
         return path
 
     def key(self) -> str:
@@ -110,6 +116,18 @@ class Media:
         return image_tag(self.picture(), repr(self))
 
 
+def _replace(path: Path, data: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:200]}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
 def numbers(modality: str, values: Any, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
     """An array of real numbers from whatever was given.
 
@@ -137,6 +155,26 @@ def number(modality: str, name: str, value: Any, low: float, high: float) -> flo
     if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not low <= value <= high:
         raise MediaError(f"{modality}: expected {name} from {low:g} to {high:g}, got {value!r}")
     return float(value)
+
+
+def colours(modality: str, values: Any) -> npt.NDArray[np.uint8]:
+    """Integers 0..255, floats 0..1 or booleans as uint8; floats may overshoot a little, as those of models do.
+
+    Raises:
+        MediaError: They are on another scale, which would come out black or white, or are not finite.
+    """
+    array = numbers(modality, values)
+    if array.dtype == np.uint8 or array.size == 0:
+        return array.astype(np.uint8, copy=False)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise MediaError(f"{modality}: expected finite numbers, got NaN or infinity")
+    low, high = float(array.min()), float(array.max())
+    kind, least, most = ("floats from 0 to 1", -0.5, 1.5) if array.dtype.kind == "f" else ("integers 0..255", 0, 255)
+    if low < least or high > most:
+        raise MediaError(f"{modality}: expected {kind}, got {low:g} to {high:g}; scale them, or convert them to uint8")
+    if array.dtype.kind in "fb":
+        array = np.round(array.clip(0, 1) * 255.0)
+    return array.astype(np.uint8)
 
 
 def image_tag(picture: PILImage, label: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anyany.errors import EmptyMediaError, MediaError
-from anyany.parts.base import Media, numbers
+from anyany.parts.base import Media, colours, numbers
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -35,17 +35,16 @@ class Image(Media):
 
     @classmethod
     def from_array(cls, array: npt.ArrayLike) -> Self:
-        """From ``(H, W)`` grey, ``(H, W, 3)`` or ``(H, W, 4)``; integers 0..255 or floats 0..1."""
-        values = numbers("image", array)
-        if values.dtype.kind == "f":
-            if not np.isfinite(values).all():
-                raise MediaError("image: expected finite numbers, got NaN or infinity")
-            values = np.round(values.clip(0, 1) * 255)
-        elif values.dtype == bool:
-            values = values * 255
-        values = values.clip(0, 255).astype(np.uint8)
+        """From ``(H, W)`` or ``(H, W, 1)`` grey, ``(H, W, 3)`` or ``(H, W, 4)``; integers 0..255 or floats 0..1.
+
+        Raises:
+            MediaError: Of another shape, or on another scale.
+        """
+        values = colours("image", array)
         if values.ndim == 2:
-            values = values[..., None].repeat(3, axis=2)
+            values = values[..., None]
+        if values.ndim == 3 and values.shape[2] == 1:
+            values = values.repeat(3, axis=2)
         if values.ndim == 3 and values.shape[2] == 4:
             alpha = values[..., 3:].astype(np.float32) / 255
             values = np.round(values[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
@@ -53,8 +52,14 @@ class Image(Media):
 
     @classmethod
     def from_pil(cls, picture: PILImage) -> Self:
-        """From a Pillow picture."""
-        return cls.from_array(np.asarray(picture.convert("RGBA" if "A" in picture.getbands() else "RGB")))
+        """From a Pillow picture of any mode, as a file of it would be read.
+
+        Raises:
+            MediaError: It is none.
+        """
+        from anyany.media.image import from_pillow
+
+        return cls(from_pillow(picture))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:

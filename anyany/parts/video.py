@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from anyany.errors import EmptyMediaError, MediaError
 from anyany.parts.audio import Audio
-from anyany.parts.base import Media, data_tag, number, numbers
+from anyany.parts.base import Media, colours, data_tag, number, numbers
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -45,12 +45,7 @@ class Video(Media):
     @classmethod
     def from_frames(cls, frames: npt.ArrayLike, fps: float, audio: Audio | None = None) -> Self:
         """From ``(T, H, W)`` or ``(T, H, W, 3)``, integers 0..255 or floats 0..1."""
-        values, fps = numbers("video", frames), number("video", "fps", fps, 1e-6, 1000)
-        if values.dtype.kind == "f":
-            if not np.isfinite(values).all():
-                raise MediaError("video: expected finite numbers, got NaN or infinity")
-            values = np.round(values.clip(0, 1) * 255)
-        values = values.clip(0, 255).astype(np.uint8)
+        values, fps = colours("video", frames), number("video", "fps", fps, 1e-6, 1000)
         if values.ndim == 3:
             values = values[..., None].repeat(3, axis=3)
         return cls(values, np.arange(len(values)) / fps, audio)
