@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from anyany.errors import PromptError
+from anyany.errors import MediaError, PromptError
 from anyany.parts.base import Media
 
 ROLES = ("system", "user", "assistant")
@@ -27,9 +28,12 @@ def as_messages(prompt: Any) -> tuple[Message, ...]:
     Args:
         prompt: A string, a media part, a list of these (one user message), or chat messages in the
             Hugging Face form: ``[{"role": "user", "content": "..." or [{"type": "text", "text": "..."}]}]``.
+            Media stand under the name of their type (``image`` may be a Pillow picture), as a file under
+            ``path``, or as text under ``base64`` or a ``data:`` URL. Nothing is fetched.
 
     Raises:
         PromptError: It is none of these; the message names the part.
+        MediaError: A file is damaged, too large, empty, or of a format that is not read.
     """
     if isinstance(prompt, str | Media):
         return (Message("user", (prompt,)),)
@@ -56,20 +60,47 @@ def _message(index: int, item: Message | Mapping[str, Any]) -> Message:
 
 
 def _part(name: str, item: Any) -> str | Media:
-    """A part, or a chat part: ``{"type": T, T: media}`` or ``{"type": T, "path": ...}``."""
+    """A part, or a chat part: ``{"type": T, ...}`` with the media under ``T``, or ``path``, ``base64`` or ``url``."""
     if isinstance(item, str | Media):
         return item
     if isinstance(item, Mapping):
-        kind = item.get("type")
-        value = item.get(str(kind))
-        if isinstance(value, Media) or (kind == "text" and isinstance(value, str)):
-            return value
-        media = _standard().get(str(kind))
-        if media is not None and isinstance(item.get("path"), str):
-            return media.open(item["path"])
+        return _chat_part(name, item)
+    if _is_pillow(item):
+        raise PromptError(f"{name}: expected a string or media, got a Pillow picture; wrap it: Image.from_pil(x)")
     raise PromptError(
         f"{name}: expected a string or media, got {type(item).__name__}; wrap arrays, e.g. Image.from_array(x)"
     )
+
+
+def _chat_part(name: str, item: Mapping[str, Any]) -> str | Media:
+    kind = str(item.get("type"))
+    value, media = item.get(kind), _standard().get(kind)
+    if isinstance(value, Media) or (kind == "text" and isinstance(value, str)):
+        return value
+    try:
+        if media is not None:
+            if kind == "image" and _is_pillow(value):
+                return media.from_pil(value)  # type: ignore[attr-defined]
+            if isinstance(item.get("path"), str):
+                return media.open(item["path"])
+            for key in ("base64", "url"):
+                if isinstance(item.get(key), str) and (key == "base64" or item[key][:5] == "data:"):
+                    from anyany.media.embedded import from_base64
+
+                    return media.from_bytes(from_base64(kind, item[key]))
+    except MediaError as error:
+        raise type(error)(f"{name}: {error}", code=error.code) from None
+    if isinstance(item.get("url"), str):
+        raise PromptError(f"{name}: nothing is fetched from a URL; download it, and give its file as 'path'")
+    raise PromptError(
+        f"{name}: expected a 'type' among text, {', '.join(_standard())}, with media under that name, "
+        f"or a file as 'path' or 'base64'; got type {item.get('type')!r:.40} with {', '.join(map(str, item))[:80]}"
+    )
+
+
+def _is_pillow(value: Any) -> bool:
+    pillow = sys.modules.get("PIL.Image")  # where nobody has imported it, nothing is one
+    return pillow is not None and isinstance(value, pillow.Image)
 
 
 def _standard() -> dict[str, type[Media]]:
