@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from anyany.cli.output import print_json
+from anyany.cli.output import print_json, print_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run ``anyany train``."""
-    from anyany.training.loop import train
+    from anyany.training.ledger import COLUMNS, rows
+    from anyany.training.loop import Run
     from anyany.training.recipe import read_recipe
 
     recipe = read_recipe(args.recipe, args.changes)
@@ -27,9 +28,13 @@ def run(args: argparse.Namespace) -> int:
     print_json(recipe.to_json())
     # A recipe names factories, which may lie beside the user; last on the path, they hide nothing installed.
     sys.path.append(os.getcwd())
-    done = train(recipe, folder)
-    if done.stopped:
-        print(f"stopped at step {done.step}; the same command goes on from there", file=sys.stderr)
+    training = Run(recipe, folder)
+    training.resume()
+    print_table(COLUMNS, rows(training.entries()))
+    training.run()
+    print_table(COLUMNS, rows(training.entries()))
+    if training.stopped:
+        print(f"stopped at step {training.step}; the same command goes on from there", file=sys.stderr)
         return 1
     print(f"model: {folder / 'model'}")
     return 0

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from anyany.errors import CheckpointError
 
-FORMAT = 1
+FORMAT = 2
 TENSORS, STATE, MANIFEST, LATEST = "tensors.safetensors", "state.json", "MANIFEST.json", "latest"
 _NAME = re.compile(r"step-(\d{8,})(\.old)?")
 

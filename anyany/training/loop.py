@@ -15,7 +15,7 @@ from torch import Tensor
 
 from anyany.errors import RecipeError
 from anyany.model import Model, load, save
-from anyany.training import checkpoint, data, optim
+from anyany.training import checkpoint, data, ledger, optim
 from anyany.training.ahead import Ahead
 from anyany.training.metrics import Metrics
 from anyany.training.recipe import Recipe
@@ -46,6 +46,8 @@ class Run:
         self.optimizer = optim.adamw(groups)
         self.schedule, self.autocast = recipe.plan(), optim.autocasts(recipe.precision)
         self.step = 0
+        self.begun = ledger.digests(self.model.components)
+        self.norms: dict[str, float] = {}
         self.taken = dict(self.stream.taken)  # samples behind this step; the stream itself is ahead of it
         self.batches = Ahead(self._batch)
         self.stopped = False
@@ -58,7 +60,7 @@ class Run:
         tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= checkpoint.pack_optimizer(self.optimizer)
         tensors["random"] = torch.get_rng_state()
-        state = {"step": self.step, "taken": self.taken, "recipe": self.recipe.to_json()}
+        state = {"step": self.step, "taken": self.taken, "recipe": self.recipe.to_json(), "begun": self.begun}
         checkpoint.save_step(self.folder, self.step, tensors, state, keep=self.recipe.keep)
 
     def resume(self) -> bool:
@@ -80,9 +82,13 @@ class Run:
         self.model.load_state_dict(own)
         checkpoint.unpack_optimizer(self.optimizer, found.tensors)
         torch.set_rng_state(found.tensors["random"])
-        self.step, self.taken = found.step, dict(found.state["taken"])
+        self.step, self.taken, self.begun = found.step, dict(found.state["taken"]), found.state["begun"]
         self.stream.taken = dict(self.taken)
         return True
+
+    def entries(self) -> list[ledger.Entry]:
+        """What is trained, and what has changed since the run began."""
+        return ledger.entries(self.model.components, self.begun, self.norms)
 
     # Steps.
 
@@ -113,6 +119,8 @@ class Run:
             self.batches.close()
             self.model.eval()
         if not self.stopped:
+            entries = [entry.to_json() for entry in self.entries()]
+            (self.folder / "components.json").write_text(json.dumps(entries, indent=1) + "\n")
             save(self.model, self.folder / "model", dtype=DTYPES[self.recipe.dtype])
 
     def one_step(self) -> dict[str, float]:
@@ -129,6 +137,8 @@ class Run:
             (loss / len(batches)).backward()
             for name, value in terms.items():
                 values[name] = values.get(name, 0.0) + value / len(batches)
+        if (self.step + 1) % self.recipe.log_every == 0 or self.step + 1 == self.recipe.steps:
+            self.norms = optim.norms(self.optimizer.param_groups)
         norm = optim.clip([p for g in self.optimizer.param_groups for p in g["params"]], self.recipe.clip)
         self.step += 1
         values["skipped"] = 0.0

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from anyany.errors import RecipeError
 
@@ -154,6 +154,15 @@ def clip(parameters: Iterable[nn.Parameter], norm: float) -> float:
     """
     total = nn.utils.clip_grad_norm_(parameters, norm, error_if_nonfinite=False)
     return float(total)
+
+
+def norms(groups: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Norm of the gradient of each component that has one, over groups of ``parameter_groups``."""
+    gradients: dict[str, list[Tensor]] = {}
+    for group in groups:
+        own = gradients.setdefault(group["name"].rpartition(":")[0], [])
+        own.extend(p.grad for p in group["params"] if p.grad is not None)
+    return {name: float(nn.utils.get_total_norm(own)) for name, own in gradients.items() if own}
 
 
 def autocasts(precision: str) -> bool:

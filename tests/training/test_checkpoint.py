@@ -86,7 +86,7 @@ def test_a_damaged_newest_falls_back_to_the_one_before_with_a_warning(tmp_path, 
         load_latest(tmp_path)
 
 
-@pytest.mark.parametrize("change", [{"format": 2}, {"files": {}}, {"files": []}, {"step": "2"}, {"format": None}])
+@pytest.mark.parametrize("change", [{"format": 1}, {"files": {}}, {"files": []}, {"step": "2"}, {"format": None}])
 def test_a_manifest_of_another_kind(tmp_path, change):
     path = save(tmp_path, 2)
     manifest = json.loads((path / "MANIFEST.json").read_text())

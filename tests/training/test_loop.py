@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -63,6 +65,7 @@ def test_resume_is_exact(make_model, tmp_path, kind, accumulate):
     second = new("parts")
     assert second.resume()
     assert second.step == 4
+    assert second.begun == whole.begun  # what has changed is told since the beginning of the run, not of the process
     second.run()
     for (name, a), (_, b) in zip(whole.model.state_dict().items(), second.model.state_dict().items(), strict=True):
         assert torch.equal(a, b), name
@@ -71,7 +74,13 @@ def test_resume_is_exact(make_model, tmp_path, kind, accumulate):
 def test_frozen_components_do_not_move(make_model, tmp_path):
     model = make_model()
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    Run(recipe(rates={"head/": 1e-2}), tmp_path, model).run()
+    run = Run(recipe(rates={"head/": 1e-2}), tmp_path, model)
+    run.run()
+    assert {e.name: e.changed for e in run.entries()} == {n: n.startswith("head/") for n in model.components}
+    told = json.loads((tmp_path / "components.json").read_text())
+    assert [
+        (e["changed"], e["trainable"] > 0, e["norm"] is not None) for e in told if e["name"].startswith("head/")
+    ] == [(True, True, True)]
     for name, value in model.state_dict().items():
         moved = not torch.equal(value, before[name])
         assert moved == name.startswith("components.head/") or name.endswith(("mean", "std")), name
