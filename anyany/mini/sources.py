@@ -18,12 +18,14 @@ from anyany.mini.words import (
     BOTH,
     DRAW,
     DRAW_AND_TELL,
+    DRAW_IT,
     HEAR,
     HEAR_AND_SAY,
     NUMBERS,
     READ,
     READ_AND_DRAW,
     SAY,
+    SAY_IT,
     TELL,
     TURNED,
     choose,
@@ -112,6 +114,14 @@ class Hear(Digits):
         return conversation(draw, asked(draw, audio, HEAR), [NUMBERS[record.digit]])
 
 
+def _named(draw: np.random.Generator, word: str, within: Sequence[str], beside: Sequence[str]) -> list[Part]:
+    """A request with the word in the sentence, or as a part beside it, where media could stand as well."""
+    if draw.random() < 0.6:
+        return [choose(draw, within, word)]
+    parts: list[Part] = [word, choose(draw, beside)]
+    return parts if draw.random() < 0.6 else parts[::-1]
+
+
 class Draw(Digits):
     """The word in, a picture out."""
 
@@ -121,7 +131,7 @@ class Draw(Digits):
     def sample(self, index: int, draw: np.random.Generator) -> list[Message]:
         """One conversation."""
         image = Image.from_array(self.pictures[index])
-        return given(draw, [choose(draw, DRAW, NUMBERS[self.labels[index]])], image)
+        return given(draw, _named(draw, NUMBERS[self.labels[index]], DRAW, DRAW_IT), image)
 
 
 class Say(Digits):
@@ -133,7 +143,7 @@ class Say(Digits):
     def sample(self, index: int, draw: np.random.Generator) -> list[Message]:
         """One conversation."""
         record = self.recordings[index]
-        return given(draw, [choose(draw, SAY, NUMBERS[record.digit])], record.audio)
+        return given(draw, _named(draw, NUMBERS[record.digit], SAY, SAY_IT), record.audio)
 
 
 class Chains(Digits):
