@@ -59,7 +59,7 @@ def _format(data: bytes, limits: Limits) -> str:
         return "npz"
     if data[:4] == b"glTF":
         return "glb"
-    if data[:64].removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"HIERARCHY"):
+    if bytes(data[:4096]).removeprefix(b"\xef\xbb\xbf").lstrip().upper().startswith(b"HIERARCHY"):
         return "bvh"
     raise UnsupportedMediaError(f"motion: expected a file of type {', '.join(FORMATS)}; the bytes are none of them")
 

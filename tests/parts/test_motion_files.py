@@ -184,53 +184,6 @@ def test_a_moving_trunk_becomes_the_root():
     np.testing.assert_allclose(motion.positions()[10], [[10, 1, 0], [10, 1, 0], [10, 1, -1], [10, 1, 1]], atol=1e-5)
 
 
-def turned(sequence: str, angles) -> np.ndarray:
-    matrix = np.eye(3)
-    for axis, angle in zip(sequence, np.radians(angles), strict=True):
-        i, j = {"X": (1, 2), "Y": (2, 0), "Z": (0, 1)}[axis]
-        turn = np.eye(3)
-        turn[i, i] = turn[j, j] = np.cos(angle)
-        turn[i, j], turn[j, i] = -np.sin(angle), np.sin(angle)
-        matrix = matrix @ turn
-    return matrix
-
-
-@pytest.mark.parametrize("order", ["XYZ", "XZY", "YXZ", "YZX", "ZXY", "ZYX"])
-def test_bvh_euler_orders_and_end_sites(order):
-    channels = " ".join(f"{axis}rotation" for axis in order)
-    text = f"""HIERARCHY
-ROOT hips
-{{
-  OFFSET 0 0 0
-  CHANNELS 6 Xposition Yposition Zposition {channels}
-  JOINT knee
-  {{
-    OFFSET 0 -1 0
-    CHANNELS 3 {channels}
-    End Site
-    {{
-      OFFSET 0 0 2
-    }}
-  }}
-}}
-MOTION
-Frames: 2
-Frame Time: 0.033333
-1 2 3 10 20 30 40 50 60
-4 5 6 -70 80 -90 15 25 35
-"""
-    motion = Motion.from_bytes(b"\xef\xbb\xbf" + text.encode())
-    assert motion.fps == 30.0
-    assert len(motion.skeleton.names) == 3
-    places = motion.positions()
-    for frame, (root, hips, knee) in enumerate(
-        [((1, 2, 3), (10, 20, 30), (40, 50, 60)), ((4, 5, 6), (-70, 80, -90), (15, 25, 35))]
-    ):
-        first, second = turned(order, hips), turned(order, knee)
-        below = root + first @ [0, -1, 0]
-        np.testing.assert_allclose(places[frame], [root, below, below + first @ second @ [0, 0, 2]], atol=1e-4)
-
-
 def test_clips_are_named_and_chosen():
     motion = dancer()
     file = pygltflib.GLTF2.load_from_bytes(motion.to_bytes("glb"))
