@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,8 +46,7 @@ class KVPool:
     ) -> None:  # fmt: skip
         shape = (layers, capacity, heads, head_dim)
         # Zeros, since a masked key still enters the product: what is not finite there costs a second pass.
-        self.keys = torch.zeros(shape, device=device, dtype=dtype)
-        self.values = torch.zeros(shape, device=device, dtype=dtype)
+        self.keys, self.values = (_zeros(shape, torch.device(device), dtype) for _ in range(2))
         self.capacity, self.debug = capacity, debug
         self._runs: list[Run] = []  # by start
         if debug:
@@ -160,7 +160,11 @@ class KVPool:
     def write(self, layer: int, slots: slice | Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store rows ``(T, Hkv, Dh)`` of a layer; returns all keys and values of it, ``(S, Hkv, Dh)``."""
         pool_keys, pool_values = self.keys[layer], self.values[layer]
-        pool_keys[slots], pool_values[slots] = keys, values
+        if isinstance(slots, slice):
+            pool_keys[slots], pool_values[slots] = keys, values
+        else:
+            pool_keys.index_copy_(0, slots, keys)
+            pool_values.index_copy_(0, slots, values)
         return pool_keys, pool_values
 
     def _gap(self, capacity: int) -> int:
@@ -194,3 +198,11 @@ class KVPool:
     def _poison(self, start: int, stop: int) -> None:
         self.keys[:, start:stop] = float("nan")
         self.values[:, start:stop] = float("nan")
+
+
+def _zeros(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Zeros; on a CPU, memory that the system gives, zeroed, row by row as it is written to."""
+    if device.type != "cpu":
+        return torch.zeros(shape, device=device, dtype=dtype)
+    lazy = np.zeros((*shape[:-1], shape[-1] * dtype.itemsize), np.uint8)
+    return torch.from_numpy(lazy).view(dtype)

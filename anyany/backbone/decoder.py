@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from anyany.backbone.blocks import Attention, Block
 from anyany.backbone.cache import KVPool
 from anyany.backbone.cpu_attention import Tiles
+from anyany.backbone.few_rows import few_rows, is_few, norm
 from anyany.backbone.ops import plan_attention
 from anyany.backbone.positions import LearnedPositions, Rotary
 from anyany.sequence import PositionScheme, window
@@ -55,6 +56,8 @@ class Backbone(nn.Module):
         """
         if self.learned is not None:
             x = self.learned(x, coordinates)
+        if cache is not None and slots is not None and is_few(x):
+            return norm(self.norm, few_rows(self, x, coordinates, intervals, cache, slots))
         turn = None if self.rotary is None else self.rotary(coordinates)
         plans: dict[int | None, tuple[Tensor, Tiles]] = {}
         for layer, block in enumerate(self.blocks):

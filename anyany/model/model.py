@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from anyany.backbone import Backbone
+from anyany.backbone.memory_order import order_for_training
 from anyany.engine import Emitter, Event, Opening
 from anyany.heads.base import Head
 from anyany.heads.text import TextHead, TextPicker
@@ -131,7 +132,20 @@ class Model(nn.Module):
             return torch.empty(0, self.text.width, device=self.device)
         return torch.stack([d.head.call for d in self.decoders])
 
+    def matrices(self) -> Iterator[Tensor]:
+        """Weights ``(outputs, inputs)`` that a decoded row is multiplied with."""
+        for part in (self.backbone, self.text, *self.heads.values()):
+            yield from (module.weight for module in part.modules() if isinstance(module, nn.Linear))
+        if self.text.output is None:
+            yield self.text.embedding.weight
+
     # Training.
+
+    def train(self, mode: bool = True) -> Model:
+        """As of any module; matrices that generation has ordered for itself go back to rows."""
+        if mode:
+            order_for_training(self.matrices())
+        return super().train(mode)
 
     def forward(self, documents: Sequence[Document], draw: torch.Generator | None = None) -> dict[str, Any]:
         """Losses of a packed batch of documents that were planned with ``train=True``.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from anyany.backbone.memory_order import order_for_decoding
 from anyany.engine import (
     Conversation,
     Engine,
@@ -51,6 +52,8 @@ class Request:
 
 
 def _engine(model: Model, options: dict[str, Any]) -> Engine:
+    if not model.training:
+        order_for_decoding(model.matrices())
     rows, live = options.pop("cache_rows", CACHE_ROWS), options.pop("max_live", MAX_LIVE)
     return Engine(
         model.backbone, rows=whole("cache_rows", rows, 1, MAX_ROWS), max_live=whole("max_live", live, 1, MAX_ROWS)

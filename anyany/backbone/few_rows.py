@@ -1,0 +1,161 @@
+"""A pass of a few rows over the cache, in as few operator calls as it takes: decoding on a CPU.
+
+One row through one block is some twenty products and sums that take microseconds each, so that calls of
+operators and modules are a good part of the time. Here weights are read straight from the modules, and
+each row is multiplied with exactly the keys that it sees: no tile, no mask, no copy of keys. What comes
+out is what ``Backbone.forward`` computes block by block, up to rounding.
+
+Shapes: T rows, D model width, H query heads, Hkv key heads, G = H / Hkv, Dh head width, S keys, F hidden width.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from anyany.backbone.blocks import Attention, SwiGLU
+from anyany.backbone.cache import KVPool
+from anyany.sequence import window
+
+if TYPE_CHECKING:
+    from anyany.backbone.decoder import Backbone
+
+FEW = 16
+"""Rows up to which a product per row costs less than tiles with masks."""
+
+Seen = list[tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]
+"""What a row sees, range by range: keys ``(Hkv, Dh, m)`` and values ``(Hkv, m, Dh)`` of each layer."""
+
+
+def is_few(x: Tensor) -> bool:
+    """Whether rows ``(T, D)`` take this path: few, on a CPU, in full precision, and nothing learns."""
+    return (
+        len(x) <= FEW
+        and x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.float64)
+        and not torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What all layers of a pass share.
+
+    Attributes:
+        cache: Of keys and values.
+        slots: Pool rows that the rows take.
+        turn: Matrices ``(T, Dh, Dh)`` that turn queries, scaled, and keys; or ``None``.
+        seen: By window of a layer, what each row sees.
+    """
+
+    cache: KVPool
+    slots: slice | Tensor
+    turn: tuple[Tensor, Tensor] | None
+    seen: dict[int | None, list[Seen]] = field(default_factory=dict)
+
+
+def few_rows(
+    backbone: Backbone, x: Tensor, coordinates: Tensor, intervals: Tensor, cache: KVPool, slots: slice | Tensor
+) -> Tensor:
+    """Rows ``(T, D)`` -> states after the last block, ``(T, D)``; arguments as of ``Backbone.forward``."""
+    turn = None if backbone.rotary is None else _turn(*backbone.rotary(coordinates), x.dtype)
+    shared = Pass(cache, slots, turn)
+    for layer, block in enumerate(backbone.blocks.children()):
+        parts: dict[str, Any] = block._modules  # a dictionary: ``block.mixer`` takes a microsecond
+        mixer: Attention = parts["mixer"]
+        if mixer.window not in shared.seen:
+            reach = intervals if mixer.window is None else window(intervals, mixer.window, slots)
+            shared.seen[mixer.window] = [_views(cache, row) for row in reach.tolist()]
+        x = _mix(mixer, norm(parts["mixer_norm"], x), x, shared, layer)
+        x = _feed(parts["ff"], norm(parts["ff_norm"], x), x)
+    return x
+
+
+def _turn(cos: Tensor, sin: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Rotations of a head as matrices: one product turns all heads of a row."""
+    cos, sin = torch.diag_embed(cos[:, 0]), torch.diag_embed(sin[:, 0])  # (T, Dh / 2, Dh / 2)
+    keys = torch.cat([torch.cat([cos, sin], -1), torch.cat([-sin, cos], -1)], 1).to(dtype)
+    return keys * (1.0 / math.sqrt(keys.shape[-1])), keys
+
+
+def _views(cache: KVPool, ranges: list[list[int]]) -> Seen:
+    """Keys and values of all layers; an empty range is left out where the other holds any."""
+    full = [(low, high) for low, high in ranges if high > low] or [(0, 0)]
+    return [
+        (cache.keys[:, low:high].permute(0, 2, 3, 1).unbind(), cache.values[:, low:high].transpose(1, 2).unbind())
+        for low, high in full
+    ]
+
+
+def _mix(mixer: Attention, x: Tensor, residual: Tensor, shared: Pass, layer: int) -> Tensor:
+    """``residual`` and ``Attention.forward`` of ``x (T, D)``, added."""
+    parts: dict[str, Any] = mixer._modules
+    n, heads, kv_heads, width = len(x), mixer.heads, mixer.kv_heads, mixer.head_dim
+    qkv = linear(parts["qkv"], x).view(n, -1, width)  # (T, H + 2 Hkv, Dh)
+    q, k, v = qkv.split_with_sizes([heads, kv_heads, kv_heads], 1)
+    if parts.get("query_norm") is not None:
+        q, k = norm(parts["query_norm"], q), norm(parts["key_norm"], k)
+    if shared.turn is None:
+        q = q * (1.0 / math.sqrt(width))
+    else:
+        q, k = torch.bmm(q, shared.turn[0]), torch.bmm(k, shared.turn[1])
+    shared.cache.write(layer, shared.slots, k, v)
+    rows = q.view(n, kv_heads, -1, width).unbind()  # (Hkv, G, Dh) each
+    mixed = [_attend(row, views, layer) for row, views in zip(rows, shared.seen[mixer.window], strict=True)]
+    out = mixed[0] if n == 1 else torch.stack(mixed)
+    return linear(parts["out"], out.view(n, -1), residual)
+
+
+def _attend(q: Tensor, seen: Seen, layer: int) -> Tensor:
+    """One row: ``(Hkv, G, Dh)`` -> the same; zeros where it sees no key."""
+    if len(seen) == 1:
+        keys, values = seen[0]
+        return torch.bmm(torch.bmm(q, keys[layer]).softmax(-1), values[layer])
+    scores = [torch.bmm(q, keys[layer]) for keys, _ in seen]  # (Hkv, G, m) each
+    weights = torch.cat(scores, -1).softmax(-1).split([s.shape[-1] for s in scores], dim=-1)
+    first, second = (torch.bmm(w, values[layer]) for w, (_, values) in zip(weights, seen, strict=True))
+    return first.add_(second)
+
+
+def _feed(ff: nn.Module, x: Tensor, residual: Tensor) -> Tensor:
+    """``residual`` and a feed-forward of ``x (T, D)``, added."""
+    if type(ff) is not SwiGLU:
+        return residual + ff(x)
+    parts: dict[str, Any] = ff._modules
+    gate, up = linear(parts["gate_up"], x).chunk(2, -1)  # (T, F) each
+    return linear(parts["down"], F.silu(gate).mul_(up), residual)
+
+
+def linear(module: nn.Module, x: Tensor, residual: Tensor | None = None) -> Tensor:
+    """A projection, and what it is added to; whatever stands in the place of a plain one is called as it is."""
+    weights = module._parameters
+    if type(module) is not nn.Linear or (residual is not None and weights["bias"] is not None):
+        return module(x) if residual is None else residual + module(x)
+    if residual is None:
+        return F.linear(x, weights["weight"], weights["bias"])  # type: ignore[arg-type]
+    return torch.addmm(residual, x, weights["weight"].t())  # type: ignore[union-attr]
+
+
+def norm(module: nn.Module, x: Tensor) -> Tensor:
+    """A norm over the last axis; ``F.rms_norm`` takes twice the time on a row, in twice the operators."""
+    if type(module) is not nn.RMSNorm:
+        return module(x)
+    size = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    inverse = torch.addcmul(_floor(module.eps, x.dtype), size, size, value=1.0 / x.shape[-1]).rsqrt_()
+    scaled = x * inverse
+    weight = module._parameters["weight"]
+    return scaled if weight is None else scaled.mul_(weight)
+
+
+@cache
+def _floor(eps: float | None, dtype: torch.dtype) -> Tensor:
+    """What an RMS norm adds to the mean square."""
+    with torch.inference_mode(False):
+        return torch.tensor(torch.finfo(dtype).eps if eps is None else eps, dtype=dtype)
