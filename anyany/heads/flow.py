@@ -28,11 +28,11 @@ REPEATS = 4
 """Times and noises per row and training step: the MLP is cheap beside the backbone."""
 
 
-def time_features(t: Tensor, dim: int) -> Tensor:
+def time_features(t: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
     """Sines and cosines of times ``(...,)`` in [0, 1]: ``(..., dim)``."""
     frequencies = torch.exp(torch.linspace(0.0, math.log(1000.0), dim // 2, device=t.device))
     angles = t[..., None] * frequencies
-    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1).to(dtype)
 
 
 class Velocity(nn.Module):
@@ -52,8 +52,9 @@ class Velocity(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, hidden: Tensor) -> Tensor:
         """``x (..., d)``, times ``(...,)`` and condition ``(..., D)`` -> velocity ``(..., d)``."""
-        condition = F.silu(self.condition(hidden) + self.time(time_features(t, 64)))
-        x = self.enter(x)
+        dtype = self.enter.weight.dtype  # latents stay in float32 where the weights do not
+        condition = F.silu(self.condition(hidden) + self.time(time_features(t, 64, dtype)))
+        x = self.enter(x.to(dtype))
         for norm, shift, block in zip(self.norms, self.shifts, self.blocks, strict=True):
             scale, bias, gate = shift(condition).chunk(3, dim=-1)
             x = x + gate * block(norm(x) * (1 + scale) + bias)
@@ -123,7 +124,8 @@ class SpanFlowHead(VectorHead):
 
     def rows(self, x: Tensor, t: Tensor) -> Tensor:
         """Noised latents ``(n, d)`` at times ``(n,)`` -> rows ``(n, D)``."""
-        return self.noised(x) + self.time(time_features(t, 64))
+        dtype = self.noised.weight.dtype
+        return self.noised(x.to(dtype)) + self.time(time_features(t, 64, dtype))
 
     def noise(
         self, latents: Tensor, lengths: Sequence[int], draw: torch.Generator | None = None

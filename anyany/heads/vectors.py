@@ -61,7 +61,7 @@ class VectorEmbedding(nn.Module):
     def forward(self, scaled: Tensor) -> Tensor:
         """Values and a mask, through a two-layer MLP."""
         values, there = present(scaled)
-        x = torch.cat([values, there.to(scaled.dtype)], dim=-1)
+        x = torch.cat([values, there.to(scaled.dtype)], dim=-1).to(self.inner.weight.dtype)
         return self.outer(nn.functional.gelu(self.inner(x)))
 
 

@@ -84,8 +84,9 @@ def embed(model: Model, pieces: Sequence[Placed], draw: torch.Generator | None =
             blocks.append(model.text.embed(torch.tensor(ids, device=model.device)))
             where.extend(r for item in clean for r in range(item.start, item.start + item.piece.span.rows))
         elif view == "features":
-            produced = model.projectors[name](_produce(model.encoders[name], name, clean))
-            _with_marks(produced, model.projectors[name], clean, blocks, where)
+            projector = model.projectors[name]
+            produced = projector(_produce(model.encoders[name], name, clean).to(projector.begin.dtype))
+            _with_marks(produced, projector, clean, blocks, where)
         else:
             head = model.heads[name]
             # Targets do not depend on the precision of the training.

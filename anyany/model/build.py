@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from anyany import heads
 from anyany.backbone.builder import BackboneConfig
 from anyany.backbone.builder import build as build_backbone
-from anyany.errors import CheckpointError
+from anyany.errors import AmbiguousComponentError, CheckpointError
 from anyany.heads.text import TextHead
 from anyany.model.model import DecoderPart, EncoderPart, Model
 from anyany.model.projector import Projector
 from anyany.model.tokenizer import TextTokenizer
 from anyany.plugin.registry import Registry, registry
+from anyany.plugin.specs import CodecSpec, EncoderSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,13 +77,26 @@ def build(
         plugins: Where components come from; the machine's own by default.
         generation: Sampling values by modality.
         card: Text of the model card.
+
+    Raises:
+        AmbiguousComponentError: Two encoders, or two codecs, are for one modality.
     """
     plugins = plugins or registry()
     backbone = build_backbone(BackboneConfig.from_json(config.backbone))
     text = TextHead(config.text["vocab"], backbone.width, tied=config.text.get("tied", True))
     encoders = [encoder_part(plugins, backbone.width, **entry) for entry in config.encoders]
     decoders = [decoder_part(plugins, backbone.width, **entry) for entry in config.decoders]
+    _one_each("encoder", [e.spec for e in encoders])
+    _one_each("decoder", [d.spec for d in decoders])
     return Model(backbone, text, tokenizer, encoders, decoders, generation=generation, card=card)
+
+
+def _one_each(kind: str, specs: Sequence[EncoderSpec | CodecSpec]) -> None:
+    """A model sees a modality through one encoder, and draws it through one codec."""
+    for spec in specs:
+        rivals = [s.id for s in specs if s.modality == spec.modality]
+        if len(rivals) > 1:
+            raise AmbiguousComponentError(f"{kind} for {spec.modality!r}: the model has {', '.join(rivals)}; keep one")
 
 
 def encoder_part(

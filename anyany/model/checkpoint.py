@@ -51,24 +51,30 @@ def save(model: Model, path: Path, *, dtype: torch.dtype | None = None) -> None:
         dtype: Floating tensors are stored in this type; ``None`` keeps theirs.
 
     Raises:
-        CheckpointError: ``path`` holds something else.
+        CheckpointError: ``path`` holds something else, or cannot be written.
     """
     path = path.absolute()
     if path.exists() and not _replaceable(path):
         raise CheckpointError(f"{path}: expected a new directory or a checkpoint, found other files; choose another")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
-        _write(model, temporary, dtype)
-        for file in temporary.iterdir():
-            file.chmod(0o644)
-            _sync(file)
-        temporary.chmod(0o755)
-        _sync(temporary)
-        _swap(temporary, path)
-        _sync(path.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        try:
+            _write(model, temporary, dtype)
+            for file in temporary.iterdir():
+                file.chmod(0o644)
+                _sync(file)
+            temporary.chmod(0o755)
+            _sync(temporary)
+            _swap(temporary, path)
+            _sync(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
+        why = getattr(error, "strerror", None) or "the disk refused"
+        raise CheckpointError(
+            f"{path}: cannot be written ({why}); free some space, or choose another folder"
+        ) from error
 
 
 def _replaceable(path: Path) -> bool:
@@ -143,6 +149,8 @@ def load(path: Path, *, missing: str = "error", plugins: Registry | None = None)
 def _described(path: Path, config: BuildConfig, plugins: Registry) -> Model:
     """The model that the JSON files describe, with fresh weights."""
     generation, card = read_json(path / "generation_config.json"), path / "README.md"
+    if odd := [name for name, values in generation.items() if not isinstance(values, dict)]:
+        raise CheckpointError(f"{path}: generation_config.json: expected values by modality, got none for {odd[0]!r}")
     try:
         tokenizer = TextTokenizer.open(path / "tokenizer.json", config.text["marks"])
         vocab, highest = config.text["vocab"], max(tokenizer.marks.ids, default=0)

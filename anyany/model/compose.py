@@ -19,7 +19,7 @@ from anyany.plugin.registry import Registry
 
 def load(
     path: str | Path = "mini", *, missing: str = "error", device: str | torch.device = "auto",
-    dtype: torch.dtype | None = None, plugins: Registry | None = None,
+    dtype: str | torch.dtype | None = None, plugins: Registry | None = None,
 ) -> Model:  # fmt: skip
     """Load a model.
 
@@ -28,25 +28,60 @@ def load(
             directory of a family that an importer knows.
         missing: ``drop`` leaves out components whose plugin is not installed.
         device: ``auto`` takes a GPU where there is one.
-        dtype: Type of the weights; ``None`` is float32 for our checkpoints, the file's own otherwise.
+        dtype: Type of the weights, such as ``"bfloat16"``; ``None`` is float32 for our checkpoints, the
+            file's own otherwise. A component that does not run in it (see its spec's ``can.dtypes``) keeps its own.
         plugins: Where components come from; the machine's own by default.
 
     Raises:
-        CheckpointError: There is no checkpoint, or it is damaged.
+        CheckpointError: There is no checkpoint, it is damaged, or there is no such device or type.
         MissingPluginError: A component's plugin is not installed.
     """
+    if not isinstance(path, str | Path):
+        raise CheckpointError(f"load: expected a path or 'mini', got {type(path).__name__}")
+    dtype, device = _dtype(dtype), _device(device)
     folder = Path(__file__).parent.parent / "mini" / "weights" if str(path) == "mini" else Path(path)
     if not folder.is_dir():
-        raise CheckpointError(f"load: expected a directory, 'mini', or a checkpoint; nothing at {path}")
+        raise CheckpointError(
+            f"load: expected the directory of a checkpoint, or 'mini'; nothing at {path}. "
+            "A repository is not downloaded: fetch it, and give its directory"
+        )
     if _is_ours(folder):
         model = checkpoint.load(folder, missing=missing, plugins=plugins)
     else:
         from anyany.importers.huggingface import load_huggingface
 
         model = load_huggingface(folder, dtype=dtype)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return model.to(device=device, dtype=dtype)
+    return _cast(model, dtype).to(device)
+
+
+def _dtype(given: str | torch.dtype | None) -> torch.dtype | None:
+    found = getattr(torch, given, given) if isinstance(given, str) else given
+    if found is not None and not (isinstance(found, torch.dtype) and found.is_floating_point):
+        raise CheckpointError(f"dtype: expected a floating type such as 'float32' or 'bfloat16', got {given!r}")
+    return found
+
+
+def _device(given: str | torch.device) -> torch.device:
+    if given == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=given).device
+    except Exception:  # what is no device, and what this machine has not, have no common type
+        raise CheckpointError(f"device: expected 'auto', 'cpu' or one that this machine has, got {given!r}") from None
+
+
+def _cast(model: Model, dtype: torch.dtype | None) -> Model:
+    """Weights in another type; a component that does not run in it keeps its own."""
+    if dtype is None:
+        return model
+    name = str(dtype).removeprefix("torch.")
+    parts = [(f"encoder/{e.name}", e.spec) for e in model.encoder_parts]
+    parts += [(f"codec/{d.name}", d.spec) for d in model.decoders]
+    kept = {key for key, spec in parts if name not in spec.can.dtypes}
+    for key, component in model.components.items():
+        if key not in kept:
+            component.to(dtype)
+    return model
 
 
 def _is_ours(folder: Path) -> bool:
@@ -74,12 +109,13 @@ def compose(
         plugins: Where components come from; the machine's own by default.
 
     Raises:
+        CheckpointError: The backbone cannot be read, or an entry is none.
         UnknownModalityError: No installed plugin offers an id.
         AmbiguousComponentError: A modality was named that several components serve.
     """
     described = {
-        "encoders": tuple({"id": e} if isinstance(e, str) else e for e in encoders),
-        "decoders": tuple({"id": d} if isinstance(d, str) else d for d in decoders),
+        "encoders": _entries("encoders", encoders, ("id", "config", "layers")),
+        "decoders": _entries("decoders", decoders, ("id", "config", "head")),
     }
     if isinstance(backbone, BackboneConfig):
         if tokenizer is None:
@@ -95,3 +131,15 @@ def compose(
     for name in ("backbone", "text"):
         model.components[name].load_state_dict(base.components[name].state_dict())
     return model.eval()
+
+
+def _entries(name: str, given: Any, keys: tuple[str, ...]) -> tuple[Mapping[str, Any], ...]:
+    if isinstance(given, str | Mapping) or not isinstance(given, Sequence):
+        raise CheckpointError(f"compose: {name}: expected a list such as ['image/patch'], got {given!r:.60}")
+    entries = tuple({"id": entry} if isinstance(entry, str) else entry for entry in given)
+    for entry in entries:
+        if not (isinstance(entry, Mapping) and isinstance(entry.get("id"), str) and set(entry) <= set(keys)):
+            raise CheckpointError(
+                f"compose: {name}: expected an id, or a mapping with {', '.join(keys)}; got {entry!r:.80}"
+            )
+    return entries

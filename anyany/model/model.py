@@ -239,6 +239,13 @@ class Model(nn.Module):
         """The same as ``save``, under the name that people know."""
         self.save(path)
 
+    @classmethod
+    def from_pretrained(cls, path: str | Path = "mini", **options: Any) -> Model:
+        """The same as ``anyany.load``, under the name that people know."""
+        from anyany.model.compose import load
+
+        return load(path, **options)
+
     def host(self) -> Host:
         """The model as conversations see it."""
         return Host(self)
