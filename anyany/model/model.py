@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from anyany.backbone import Backbone
 from anyany.backbone.memory_order import order_for_training
 from anyany.engine import Emitter, Event, Opening
+from anyany.errors import CacheError
 from anyany.heads.base import Head
 from anyany.heads.text import TextHead, TextPicker
 from anyany.model import assembly, running, scoring
@@ -220,14 +221,22 @@ class Model(nn.Module):
 
     # What a conversation needs (see ``engine.conversation.Host``).
 
-    def open_reply(self, messages: Any) -> Opening:
-        """Plan and embed a prompt, with the reply opened."""
+    def open_reply(self, messages: Any, rows: int | None = None) -> Opening:
+        """Plan and embed a prompt, with the reply opened.
+
+        Raises:
+            CacheError: It has more than ``rows`` rows; known before any of them is made.
+        """
         document = self.planner.plan(messages, reply=True)
+        if rows is not None and document.rows > rows:
+            raise CacheError(
+                f"prompt: needs {document.rows} rows, the cache has {rows}; shorten it, or raise cache_rows"
+            )
         layout = Layout.pack([document.spans], self.backbone.scheme)
-        rows = assembly.embed(self, assembly.placed([document])).rows
+        embedded = assembly.embed(self, assembly.placed([document])).rows
         latest = {p.media.modality: p.media for p in document.pieces if p.media is not None}
         base = float(layout.coordinates.max()) + 1.0
-        return Opening(rows, layout.coordinates, layout.intervals[:, 1, 1], base, latest)
+        return Opening(embedded, layout.coordinates, layout.intervals[:, 1, 1], base, latest)
 
     def save(self, path: str | Path) -> None:
         """Write a checkpoint directory, atomically."""
@@ -246,9 +255,9 @@ class Model(nn.Module):
 
         return load(path, **options)
 
-    def host(self) -> Host:
-        """The model as conversations see it."""
-        return Host(self)
+    def host(self, rows: int | None = None) -> Host:
+        """The model as conversations see it; ``rows`` is the most that a prompt may have."""
+        return Host(self, rows)
 
     def summary(self) -> list[tuple[str, int]]:
         """Name and number of parameters of each component."""
@@ -258,9 +267,9 @@ class Model(nn.Module):
 class Host:
     """A model as conversations see it; made per batch, so that weights may change between batches."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, rows: int | None = None) -> None:
         marks = model.tokenizer.marks
-        self.model = model
+        self.model, self.rows = model, rows
         self.picker = TextPicker(model.text, model.calls().detach())
         self.emitters = [
             Emitter(d.spec.modality, d.codec, d.head, d.spec.can.streaming, d.spec.can.quantiles)
@@ -273,7 +282,7 @@ class Host:
 
     def open_reply(self, messages: Any) -> Opening:
         """Plan and embed a prompt, with the reply opened."""
-        return self.model.open_reply(messages)
+        return self.model.open_reply(messages, self.rows)
 
     def embed_ids(self, ids: Tensor) -> Tensor:
         """Token ids ``(n,)`` -> rows ``(n, D)``."""

@@ -69,7 +69,8 @@ def generate_batch(
     if isinstance(prompts, str) or not isinstance(prompts, Sequence):
         raise PromptError(f"prompts: expected a list of prompts, got {type(prompts).__name__}")
     seed, options = whole("seed", seed, 0, MAX_SEED - len(prompts)), dict(options)
-    engine, host = _engine(model, options), model.host()
+    engine = _engine(model, options)
+    host = model.host(engine.pool.capacity)
     outcomes: list[Any] = []
     with torch.inference_mode():
         for index, prompt in enumerate(prompts):
@@ -92,7 +93,8 @@ def generate_batch(
 def stream(model: Model, prompt: Any, *, seed: int, options: Mapping[str, Any]) -> Iterator[Event]:
     """See ``Model.stream``."""
     options = dict(options)
-    engine, host = _engine(model, options), model.host()
+    engine = _engine(model, options)
+    host = model.host(engine.pool.capacity)
     made = make_options(model.emits, model.generation, seed, options)
     request = Request(engine, host, prompt, made)
     return _events(engine, request)

@@ -188,6 +188,16 @@ def test_one_word_as_long_as_the_limit_is_bounded(make_model):
         make_model().generate(["x" * 300_000], **SHORT)
 
 
+def test_a_prompt_beyond_the_cache_is_refused_before_a_row_is_made(make_model, monkeypatch):
+    model = make_model()
+    made = []
+    monkeypatch.setattr(model.text, "embed", lambda ids: made.append(len(ids)))
+    for run in (model.generate, lambda *a, **k: list(model.stream(*a, **k))):
+        with pytest.raises(CacheError, match="the cache has 10; shorten it, or raise cache_rows"):
+            run(["x" * 100], cache_rows=10, **SHORT)
+    assert not made
+
+
 # Text that wants to be more than text.
 
 
