@@ -19,7 +19,7 @@ from torch import Tensor
 from anyany.errors import DataError
 from anyany.model import Model
 from anyany.model.assembly import embed, placed
-from anyany.model.document import Document
+from anyany.model.document import Document, Piece
 from anyany.parts import Media
 from anyany.parts.messages import Message
 from anyany.training import data
@@ -41,18 +41,21 @@ class Bind:
 
     def batch(self, stream: data.Stream) -> dict[Kind, tuple[list[Document], list[Document], Tensor]]:
         """``rows`` pairs: documents of each side by kind of pair, and which belong together."""
-        kinds: dict[Kind, list[Pair]] = {}
-        for pair in data.take(stream, self.rows):
-            if not isinstance(pair, tuple) or len(pair) != 2 or not all(isinstance(p, str | Media) for p in pair):
-                raise DataError(f"bind task: expected a pair of parts as a sample, got {type(pair).__name__}")
-            kinds.setdefault((_modality(pair[0]), _modality(pair[1])), []).append(pair)
+        kinds: dict[Kind, list[tuple[Pair, list[Document]]]] = {}
+        for pair, documents in data.taken(stream, self.rows, self._plan):
+            kinds.setdefault((_modality(pair[0]), _modality(pair[1])), []).append((pair, documents))
         return {
-            kind: ([self._plan(a) for a, _ in pairs], [self._plan(b) for _, b in pairs], together(pairs))
-            for kind, pairs in kinds.items()
+            kind: ([d[0] for _, d in members], [d[1] for _, d in members], together([pair for pair, _ in members]))
+            for kind, members in kinds.items()
         }
 
-    def _plan(self, part: str | Media) -> Document:
-        return self.model.planner.plan([Message("user", (part,))])
+    def _plan(self, source: str, pair: Any) -> tuple[Pair, list[Document]]:
+        if not isinstance(pair, tuple) or len(pair) != 2 or not all(isinstance(p, str | Media) for p in pair):
+            raise DataError(f"source {source!r}: the bind task takes pairs of parts, got {type(pair).__name__}")
+        documents = [self.model.planner.plan([Message("user", (part,))]) for part in pair]
+        if any(_own(document) is None for document in documents):
+            raise DataError(f"source {source!r}: a part of a pair is empty; leave it out")
+        return pair, documents
 
     def loss(self, batch: Any) -> tuple[Tensor, dict[str, float]]:
         """Mean over all pairs; the share of parts whose nearest partner is right is logged as ``hits``."""
@@ -71,6 +74,11 @@ def _modality(part: str | Media) -> str:
     return part.modality if isinstance(part, Media) else "text"
 
 
+def _own(document: Document) -> Piece | None:
+    """The piece of the part itself, among those of its marks."""
+    return next((piece for piece in document.pieces if piece.span.part == 0), None)
+
+
 def together(pairs: Sequence[Pair]) -> Tensor:
     """Which sides belong together, ``(N, N)`` bool: those of one pair, and of pairs that share a text."""
     keys = [[side if isinstance(side, str) else index for side in pair] for index, pair in enumerate(pairs)]
@@ -78,18 +86,11 @@ def together(pairs: Sequence[Pair]) -> Tensor:
 
 
 def vectors(model: Model, documents: Sequence[Document]) -> Tensor:
-    """One vector ``(N, D)`` per document of one part: the mean of the part's rows, marks left out.
-
-    Raises:
-        DataError: A part has no row.
-    """
+    """One vector ``(N, D)`` per document of one part that is not empty: the mean of its rows, marks left out."""
     pieces = placed(documents)
     rows = embed(model, pieces).rows  # (T, D)
-    own = [item for item in pieces if item.piece.span.part == 0]
-    if len(own) != len(documents):
-        raise DataError(f"bind task: {len(documents) - len(own)} of {len(documents)} parts are empty; leave them out")
     index, lengths = [], []
-    for item in own:
+    for item in (item for item in pieces if item.piece.span.part == 0):
         mark = int(item.piece.span.view != "text")
         lengths.append(item.piece.span.rows - 2 * mark)
         index.extend(range(item.start + mark, item.start + item.piece.span.rows - mark))

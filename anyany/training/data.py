@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from anyany.errors import DataError, RecipeError, TruncationError
+from anyany.errors import AnyanyError, DataError, RecipeError, TruncationError
 from anyany.model.document import Document, Planner
 from anyany.training import order
+
+T = TypeVar("T")
 
 
 class Source(Protocol):
@@ -42,6 +44,11 @@ def resolve(target: str) -> Any:
         raise RecipeError(f"factory {target!r}: cannot be imported; expected 'package.module:callable'") from None
 
 
+Broken = Callable[[str, int, AnyanyError], None]
+MOST_BROKEN = 1000
+"""Broken samples in a row after which a source is given up: it holds nothing else."""
+
+
 class Stream:
     """The endless mixture. Its whole state is how many samples each source has given.
 
@@ -49,10 +56,14 @@ class Stream:
         sources: By name.
         weights: By name, how often each is chosen.
         seed: Of the order and of every sample.
+        broken: Told of source, sample and error when a sample cannot be used, which is then passed over;
+            ``None`` lets the error end the run.
     """
 
-    def __init__(self, sources: Mapping[str, Source], weights: Mapping[str, float], seed: int) -> None:
-        self.sources, self.weights, self.seed = sources, weights, seed
+    def __init__(
+        self, sources: Mapping[str, Source], weights: Mapping[str, float], seed: int, broken: Broken | None = None
+    ) -> None:
+        self.sources, self.weights, self.seed, self.broken = sources, weights, seed, broken
         self.taken = dict.fromkeys(sources, 0)
 
     @property
@@ -60,14 +71,27 @@ class Stream:
         """Samples given so far."""
         return sum(self.taken.values())
 
-    def peek(self) -> tuple[str, Any]:
-        """The next sample and its source, without taking it."""
+    def peek(self, make: Callable[[str, Any], T]) -> tuple[str, T]:
+        """The next sample as ``make(source, sample)`` makes it, and its source, without taking it.
+
+        Raises:
+            DataError: Only broken samples came, 1,000 in a row.
+            AnyanyError: Whatever the sample or ``make`` raised, where broken samples are not passed over.
+        """
         names = list(self.sources)
-        name = names[order.choose(self.weights, self.seed, self.position)]
-        source, count = self.sources[name], self.taken[name]
-        index = order.item(count, len(source), order.mix(self.seed, names.index(name)))
-        draw = order.generator(self.seed, names.index(name), count)
-        return name, source.sample(index, draw)
+        for _ in range(MOST_BROKEN):
+            name = names[order.choose(self.weights, self.seed, self.position)]
+            source, count = self.sources[name], self.taken[name]
+            index = order.item(count, len(source), order.mix(self.seed, names.index(name)))
+            draw = order.generator(self.seed, names.index(name), count)
+            try:
+                return name, make(name, source.sample(index, draw))
+            except AnyanyError as error:
+                if self.broken is None:
+                    raise
+                self.broken(name, index, error)
+                self.take(name)
+        raise DataError(f"source {name!r}: the last {MOST_BROKEN} samples cannot be used; see the reports")
 
     def take(self, name: str) -> None:
         """Count the sample that ``peek`` showed."""
@@ -81,15 +105,19 @@ def packed(stream: Stream, planner: Planner, rows: int) -> list[Document]:
         TruncationError: A single document is longer than the batch.
         DataError: A document has no row.
     """
-    documents: list[Document] = []
-    used = 0
-    while True:
-        name, sample = stream.peek()
+
+    def plan(name: str, sample: Any) -> Document:
         document = planner.plan(sample, train=True)
         if document.rows > rows:
             raise TruncationError(f"source {name!r}: a sample has {document.rows} rows, a batch {rows}; raise rows")
         if document.rows == 0:
             raise DataError(f"source {name!r}: a sample is empty; leave it out")
+        return document
+
+    documents: list[Document] = []
+    used = 0
+    while True:
+        name, document = stream.peek(plan)
         if used + document.rows > rows:
             return documents
         stream.take(name)
@@ -97,11 +125,11 @@ def packed(stream: Stream, planner: Planner, rows: int) -> list[Document]:
         used += document.rows
 
 
-def take(stream: Stream, count: int) -> list[Any]:
-    """The next ``count`` samples."""
-    samples = []
+def taken(stream: Stream, count: int, make: Callable[[str, Any], T]) -> list[T]:
+    """The next ``count`` samples as ``make(source, sample)`` makes them."""
+    made = []
     for _ in range(count):
-        name, sample = stream.peek()
+        name, one = stream.peek(make)
         stream.take(name)
-        samples.append(sample)
-    return samples
+        made.append(one)
+    return made

@@ -19,6 +19,7 @@ from anyany.training import checkpoint, data, ledger, optim
 from anyany.training.ahead import Ahead
 from anyany.training.metrics import Metrics
 from anyany.training.recipe import Recipe
+from anyany.training.reports import Reports
 from anyany.training.tasks import TASKS, Task
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -40,7 +41,8 @@ class Run:
         self.model = model if model is not None else _start(recipe.model)
         sources = data.build_sources(recipe.sources)
         weights = {name: float(s.get("weight", 1.0)) for name, s in recipe.sources.items()}
-        self.stream = data.Stream(sources, weights, recipe.seed)
+        broken = Reports(folder / "broken.jsonl") if recipe.on_broken == "skip" else None
+        self.stream = data.Stream(sources, weights, recipe.seed, broken)
         self.task: Task = TASKS[recipe.task](self.model, recipe)
         groups = optim.parameter_groups(dict(self.model.components), recipe.rates, weight_decay=recipe.weight_decay)
         self.optimizer = optim.adamw(groups)
@@ -96,7 +98,8 @@ class Run:
         """Train until the last step, or until a stop signal; the state is saved either way."""
         old = signal.signal(signal.SIGTERM, self._stop)
         if self.step == 0:
-            self.task.begin(data.Stream(self.stream.sources, self.stream.weights, self.recipe.seed))
+            stream = self.stream
+            self.task.begin(data.Stream(stream.sources, stream.weights, stream.seed, stream.broken))
         metrics = Metrics(self.folder, self.recipe.steps, self.step)
         self.model.train()
         seen: dict[str, list[float]] = {}

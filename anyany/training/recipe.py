@@ -37,6 +37,7 @@ class Recipe:
         checkpoint_every: Steps between checkpoints; ``keep`` of them stay.
         log_every: Steps between lines of metrics.
         on_nan: ``stop`` or ``skip`` a step whose loss or gradient is not finite.
+        on_broken: ``stop`` at a sample that cannot be used, or ``skip`` and report it.
         dtype: Type in which the result is stored.
     """
 
@@ -61,6 +62,7 @@ class Recipe:
     keep: int = 2
     log_every: int = 20
     on_nan: Literal["stop", "skip"] = "stop"
+    on_broken: Literal["stop", "skip"] = "stop"
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
@@ -70,7 +72,7 @@ class Recipe:
                 raise RecipeError(f"recipe: {name} must be a whole number from {low}, got {value!r}")
         for name, allowed in (
             ("task", ("codec", "bind", "sequence")), ("precision", ("auto", "float32", "bfloat16")),
-            ("on_nan", ("stop", "skip")), ("dtype", ("float32", "bfloat16")),
+            ("on_nan", ("stop", "skip")), ("on_broken", ("stop", "skip")), ("dtype", ("float32", "bfloat16")),
         ):  # fmt: skip
             if getattr(self, name) not in allowed:
                 raise RecipeError(f"recipe: {name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")

@@ -44,16 +44,17 @@ class Sequences:
         """Give heads of continuous latents the scale of their data, if no earlier run has."""
         fresh = {name for name, head in self.model.heads.items() if head.unscaled}
         found: dict[str, list[Tensor]] = {}
-        for _ in range(SCALE_SAMPLES if fresh else 0):
-            name, sample = stream.peek()
-            stream.take(name)
-            for piece in self.model.planner.plan(sample, train=True).pieces:
+        for document in data.taken(stream, SCALE_SAMPLES if fresh else 0, self._plan):
+            for piece in document.pieces:
                 own = piece.span.component
                 if own in fresh and piece.learn and piece.prepared is not None and piece.span.view == "latents":
                     with torch.no_grad():
                         found.setdefault(own, []).append(self.model.codecs[own].encode([piece.prepared]))
         for name, latents in found.items():
             self.model.heads[name].fit(torch.cat(latents))
+
+    def _plan(self, source: str, sample: Any) -> Document:
+        return self.model.planner.plan(sample, train=True)
 
     def batch(self, stream: data.Stream) -> list[Document]:
         """Documents of at most ``rows`` rows."""
@@ -80,13 +81,16 @@ class Codecs:
     def batch(self, stream: data.Stream) -> dict[str, list[Any]]:
         """``rows`` items, by modality."""
         prepared: dict[str, list[Any]] = {}
-        for media in data.take(stream, self.rows):
-            if not isinstance(media, Media) or media.modality not in self.codecs:
-                raise DataError(
-                    f"codec task: expected media of {', '.join(self.codecs)} as samples, got {type(media).__name__}"
-                )
-            prepared.setdefault(media.modality, []).append(self.codecs[media.modality][1].prepare(media))
+        for modality, one in data.taken(stream, self.rows, self._prepare):
+            prepared.setdefault(modality, []).append(one)
         return prepared
+
+    def _prepare(self, source: str, media: Any) -> tuple[str, Any]:
+        if not isinstance(media, Media) or media.modality not in self.codecs:
+            raise DataError(
+                f"source {source!r}: the codec task takes media of {', '.join(self.codecs)}, got {type(media).__name__}"
+            )
+        return media.modality, self.codecs[media.modality][1].prepare(media)
 
     def loss(self, batch: Mapping[str, Any]) -> tuple[Tensor, Terms]:
         """Sum of the terms of all codecs."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -9,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from imu_plugin import Imu
 
-from anyany.errors import AnyanyError, DataError, RecipeError, TruncationError
+from anyany.errors import AnyanyError, DataError, MediaDecodeError, RecipeError, TruncationError
 from anyany.model import Marks
 from anyany.parts import Message
 from anyany.sequence import Layout
 from anyany.training import data
+from anyany.training.reports import Reports
 
 
 class Words:
@@ -41,10 +44,14 @@ class Readings:
         return Imu(np.full((self.rows, 3), index, np.float32))
 
 
+def as_it_is(source: str, sample):
+    return sample
+
+
 def take(stream: data.Stream, count: int) -> list[tuple[str, str]]:
     out = []
     for _ in range(count):
-        name, sample = stream.peek()
+        name, sample = stream.peek(as_it_is)
         stream.take(name)
         out.append((name, sample[0].parts[0]))
     return out
@@ -92,7 +99,7 @@ def test_two_sources_of_one_kind_are_in_unlike_orders():
 
 def test_peek_takes_nothing():
     s = stream()
-    assert s.peek()[1] == s.peek()[1]
+    assert s.peek(as_it_is)[1] == s.peek(as_it_is)[1]
     assert s.position == 0
 
 
@@ -107,12 +114,12 @@ def test_batches_are_full_but_never_too_full(planner, rows, seed, words):
         used = sum(d.rows for d in batch)
         assert 0 < used <= rows
         assert s.position - before == len(batch)
-        following = planner.plan(s.peek()[1], train=True).rows
+        following = planner.plan(s.peek(as_it_is)[1], train=True).rows
         assert used + following > rows  # it would not have fitted
         taken += batch
     again = data.Stream({"a": Words(10, words), "b": Words(12)}, {"a": 1.0, "b": 1.0}, seed)
     for document in taken:  # nothing is left out, nothing twice
-        name, sample = again.peek()
+        name, sample = again.peek(as_it_is)
         again.take(name)
         assert [p.ids for p in planner.plan(sample, train=True).pieces] == [p.ids for p in document.pieces]
 
@@ -156,10 +163,48 @@ def test_a_sample_without_a_row_names_its_source(planner, monkeypatch):
 
 
 def test_samples_are_taken_in_the_order_of_the_stream():
-    taken = data.take(data.Stream({"r": Readings()}, {"r": 1.0}, 0), 14)
+    taken = data.taken(data.Stream({"r": Readings()}, {"r": 1.0}, 0), 14, as_it_is)
     assert sorted(int(m.readings[0, 0]) for m in taken) == sorted([*range(7), *range(7)])
     s = data.Stream({"r": Readings()}, {"r": 1.0}, 0)
-    assert [m.readings[0, 0] for m in data.take(s, 4) + data.take(s, 10)] == [m.readings[0, 0] for m in taken]
+    assert [m.readings[0, 0] for n in (4, 10) for m in data.taken(s, n, as_it_is)] == [m.readings[0, 0] for m in taken]
+
+
+class Holes(Words):
+    """Every third sample cannot be used."""
+
+    def sample(self, index: int, draw: np.random.Generator) -> list[Message]:
+        if index % 3 == 0:
+            raise MediaDecodeError(f"sample {index} is damaged")
+        return super().sample(index, draw)
+
+
+def test_broken_samples_end_the_run_or_are_passed_over(planner):
+    with pytest.raises(MediaDecodeError, match=r"sample [0369] is damaged"):
+        take(data.Stream({"h": Holes()}, {"h": 1.0}, 0), 10)
+    reports = []
+    s = data.Stream({"h": Holes()}, {"h": 1.0}, 0, lambda *report: reports.append(report))
+    indices = [int(text.split()[0]) for _, text in take(s, 12)]  # two epochs
+    assert sorted(indices) == sorted([1, 2, 4, 5, 7, 8] * 2)
+    assert {(name, index) for name, index, _ in reports} == {("h", i) for i in (0, 3, 6, 9)}
+    assert s.position == 12 + len(reports)
+
+
+def test_a_sample_that_no_component_takes_is_broken_too(planner):
+    reports = []
+    s = data.Stream({"w": Words(words=400)}, {"w": 1.0}, 0, lambda *report: reports.append(report))
+    with pytest.raises(DataError, match="source 'w': the last 1000 samples cannot be used"):
+        data.packed(s, planner, 64)
+    assert isinstance(reports[0][2], TruncationError)
+
+
+def test_reports_are_written_once(tmp_path, capsys):
+    for _ in range(2):  # the run goes on in another process
+        reports = Reports(tmp_path / "broken.jsonl")
+        for index in (3, 3, 4):
+            reports("h", index, MediaDecodeError(f"sample {index}"))
+    lines = [json.loads(line) for line in (tmp_path / "broken.jsonl").read_text().splitlines()]
+    assert [(line["sample"], line["error"]) for line in lines] == [(3, "sample 3"), (4, "sample 4")]
+    assert capsys.readouterr().out.count("passed over: sample 3") == 1
 
 
 @pytest.fixture
