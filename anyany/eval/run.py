@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from anyany.errors import RequestError
-from anyany.eval import tasks_digits, tasks_time
+from anyany.eval import tasks_choices, tasks_digits, tasks_time
 from anyany.eval.scores import Score
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ TASKS: dict[str, Task] = {
     "text-to-series": tasks_time.text_to_series,
     "motion-to-text": tasks_time.motion_to_text,
     "text-to-motion": tasks_time.text_to_motion,
+    "decides": tasks_choices.decides,
+    "follows": tasks_choices.follows,
 }
 
 

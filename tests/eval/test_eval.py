@@ -1,0 +1,82 @@
+"""Scores, judges and tasks: they count right, and judge by what they were given."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from anyany.cli.main import main
+from anyany.errors import RequestError
+from anyany.eval import judges, tasks_choices
+from anyany.eval.run import TASKS, evaluate
+from anyany.eval.scores import accuracy, rouge_l, share
+from anyany.mini import files
+from anyany.parts import Image
+
+needs = pytest.mark.skipif(
+    not all(files.available(name) for name in ("mnist", "fsdd", "ett", "kaykit", "truce")),
+    reason="the data sets are not installed; point ANYANY_DATA to them",
+)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "references", "value"),
+    [
+        ("it rises", ["it rises"], 1.0),
+        ("it rises", ["it falls", "It RISES"], 1.0),
+        ("a b c d", ["a x c y"], 0.5),
+        ("d c b a", ["a b c d"], 0.25),  # order counts
+        ("", ["a"], 0.0),
+        ("a", [""], 0.0),
+    ],
+)
+def test_rouge_l(candidate, references, value):
+    assert rouge_l(candidate, references) == pytest.approx(value)
+
+
+def test_shares():
+    assert share([]) == 0.0
+    assert accuracy([True, False, False], baseline="b", judge="j") == {
+        "metric": "accuracy", "value": 0.3333, "n": 3, "baseline": "b", "judge": "j"
+    }  # fmt: skip
+
+
+def test_an_unknown_task_is_named_before_anything_runs():
+    with pytest.raises(RequestError, match="no task 'image-to-tex'"):
+        next(evaluate(None, ["image-to-tex"]))
+
+
+@needs
+def test_requests_of_every_kind_and_what_they_ask_for():
+    cases = tasks_choices.requests(24)
+    assert len({expected for _, expected in cases}) == 10
+    assert [e for _, e in cases[:12]] == [e for _, e in cases[12:]]
+    assert cases[8][0] != cases[20][0]  # other digits the second time
+
+
+@needs
+@pytest.mark.slow
+def test_the_judge_of_pictures_knows_real_ones_and_no_noise():
+    judge, words = judges.judge("drawn")
+    images, labels = files.mnist("t10k")
+    seen = judge.digits(judges.drawn([Image.from_array(i) for i in images[:500]]))
+    assert share([a == b for a, b in zip(seen, labels[:500].tolist(), strict=True)]) > 0.97
+    noise = np.random.default_rng(0).integers(0, 256, (200, 28, 28), np.uint8)
+    guessed = judge.digits(judges.drawn([Image.from_array(i) for i in noise]))
+    assert share([a == b for a, b in zip(guessed, labels[:200].tolist(), strict=True)]) < 0.3
+    assert "real test data" in words
+
+
+@needs
+@pytest.mark.slow
+def test_every_task_runs_and_prints_its_figures(capsys):
+    """On two items each: what mini can do is no matter of tests, that it is measured is."""
+    assert main(["eval", "mini", "--limit", "2", "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert list(scores) == list(TASKS)
+    for name, score in scores.items():
+        assert {"metric", "value", "n", "baseline", "judge", "seconds"} <= set(score), name
+        assert np.isfinite(score["value"]), name
+        assert score["n"] >= 1, name
