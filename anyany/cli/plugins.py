@@ -78,6 +78,7 @@ def _row(record: PluginRecord) -> Sequence[str]:
 
 def _show(plugins: Registry, which: str, *, as_json: bool) -> int:
     """A plugin by name (two records, where two distributions claim it), or components by id or modality."""
+    which = which.removeprefix("modality:")  # as the list names a modality
     records = [record for record in plugins.records if record.name == which]
     specs: list[Spec] = [spec for record in records for spec in record.specs]
     if not records:

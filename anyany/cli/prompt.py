@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import mimetypes
 import sys
 from pathlib import Path
 
 from anyany import parts
+from anyany.errors import UnsupportedMediaError
 from anyany.parts import Media
 
 SUFFIXES: dict[str, type[Media]] = {
     **dict.fromkeys(("png", "jpg", "jpeg", "webp"), parts.Image),
-    **dict.fromkeys(("wav", "flac", "mp3", "ogg"), parts.Audio),
-    **dict.fromkeys(("mp4", "webm", "gif", "mkv"), parts.Video),
+    **dict.fromkeys(("wav", "flac", "mp3", "ogg", "oga", "opus"), parts.Audio),
+    **dict.fromkeys(("mp4", "webm", "gif", "mkv", "mov", "m4v", "avi"), parts.Video),
     **dict.fromkeys(("csv", "parquet"), parts.TimeSeries),
     **dict.fromkeys(("bvh", "glb", "npz"), parts.Motion),
 }
@@ -23,19 +25,33 @@ _TEXT = "text:"
 def read_part(word: str) -> str | Media:
     """A word as a part: ``text:...`` is text, an existing file with a media suffix is media, all else is text.
 
+    ``moves.glb#Walk`` is the clip ``Walk`` of a file with several.
+
     Raises:
         MediaError: The file is damaged, too large, empty, or of a format that is not read.
     """
     if word.startswith(_TEXT):
         return word.removeprefix(_TEXT)
-    media = SUFFIXES.get(Path(word).suffix[1:].lower())
+    file, mark, clip = word.rpartition("#")
+    if mark and SUFFIXES.get(_suffix(file)) is parts.Motion and _is_file(file):
+        return parts.Motion.open(file, clip)
+    media = SUFFIXES.get(_suffix(word))
     if media is None:
+        kind = (mimetypes.guess_type(word)[0] or "").partition("/")[0]
+        if kind in ("image", "audio", "video", "model") and _is_file(word):
+            raise UnsupportedMediaError(
+                f"{kind}: {Path(word).name} is of a kind that is not read; convert it to one of {', '.join(SUFFIXES)}"
+            )
         return word
     if _is_file(word):
         return media.open(word)
     if not any(letter.isspace() for letter in word):  # a sentence may end in "photo.png?", a path has no blanks
         print(f"note: there is no file {word}; it is taken as text (text:{word} says so quietly)", file=sys.stderr)
     return word
+
+
+def _suffix(word: str) -> str:
+    return Path(word).suffix[1:].lower()
 
 
 def _is_file(word: str) -> bool:

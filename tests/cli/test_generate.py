@@ -12,7 +12,9 @@ from anyany.cli.generate import _follow
 from anyany.cli.main import main
 from anyany.cli.prompt import SUFFIXES, read_part
 from anyany.engine import Done, SpanEnd, SpanStart, TextDelta, Usage
+from anyany.errors import MediaError, UnsupportedMediaError
 from anyany.model import load
+from anyany.parts import Skeleton
 from anyany.plugin.registry import registry
 
 
@@ -107,6 +109,29 @@ def test_files_are_opened_by_suffix(tmp_path):
     assert read_part(str(picture.save(tmp_path / "a.PNG"))) == picture
     assert isinstance(read_part(str(sound.save(tmp_path / "a.wav"))), Audio)
     np.testing.assert_array_equal(read_part(str(table.save(tmp_path / "a.csv"))).values, table.values)
+
+
+@pytest.mark.parametrize("name", ["photo.bmp", "scan.TIFF", "song.m4a", "film.wmv"])
+def test_a_file_of_media_that_are_not_read_is_never_taken_as_text(tmp_path, name):
+    (tmp_path / name).write_bytes(b"something")
+    with pytest.raises(UnsupportedMediaError, match=rf"{name} is of a kind that is not read; convert"):
+        read_part(str(tmp_path / name))
+
+
+def test_a_film_of_a_telephone_is_a_film(tmp_path):
+    film = Video.from_frames(np.zeros((3, 16, 16)), 5.0)
+    for name in ("a.mov", "a.m4v"):
+        (tmp_path / name).write_bytes(film.to_bytes("mp4"))
+        assert isinstance(read_part(str(tmp_path / name)), Video)
+
+
+def test_a_clip_of_a_file_is_named_behind_it(tmp_path):
+    clip = Motion(np.tile([1.0, 0, 0, 0], (3, 1, 1)), np.zeros((3, 3)), Skeleton(("a",), [-1], np.zeros((1, 3))), 5.0)
+    path = clip.save(tmp_path / "moves.glb")
+    assert read_part(f"{path}#motion") == read_part(str(path))
+    with pytest.raises(MediaError, match="no clip 'walk'; it has: motion"):
+        read_part(f"{path}#walk")
+    assert read_part("issue #7") == "issue #7"
 
 
 def test_every_format_that_is_written_can_be_a_part_again():

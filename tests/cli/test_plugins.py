@@ -103,6 +103,7 @@ def test_show_a_plugin_and_a_modality(site, shown):
     _, served, _ = shown("show", "smell", "--json")
     assert [s["id"] for s in served["specs"]] == ["nose/in", "nose/out"]
     assert [p["name"] for p in served["plugins"]] == ["nose"]
+    assert shown("show", "modality:smell", "--json")[1] == served  # as the list names it
     _, text, _ = shown("show", "nose")
     assert "modality:smell" in text
     assert "needs nowhere>=2, not installed" in text
