@@ -35,7 +35,10 @@ class Skeleton:
 
     def __post_init__(self) -> None:
         parents, offsets = numbers("skeleton", self.parents, np.int64), numbers("skeleton", self.offsets, np.float32)
-        count = len(self.names)
+        names = tuple(self.names) if not isinstance(self.names, str) else ()
+        count = len(names)
+        if not all(isinstance(name, str) for name in names):
+            raise MediaError("skeleton: expected names of joints as text")
         if parents.shape != (count,) or offsets.shape != (count, 3):
             raise MediaError(f"skeleton: {count} names, parents {parents.shape}, offsets {offsets.shape}")
         if not np.isfinite(offsets).all():
@@ -44,7 +47,7 @@ class Skeleton:
             raise MediaError("skeleton: expected the root first, and each parent before its children")
         if self.up not in ("x", "y", "z"):
             raise MediaError(f"skeleton: expected up to be x, y or z, got {self.up!r}")
-        object.__setattr__(self, "names", tuple(self.names))
+        object.__setattr__(self, "names", names)
         object.__setattr__(self, "parents", parents)
         object.__setattr__(self, "offsets", offsets)
 
@@ -65,6 +68,8 @@ class Motion(Media):
     fps: float
 
     def __post_init__(self) -> None:
+        if not isinstance(self.skeleton, Skeleton):
+            raise MediaError(f"motion: expected a Skeleton, got {type(self.skeleton).__name__}")
         rotations, root = numbers("motion", self.rotations, np.float32), numbers("motion", self.root, np.float32)
         joints = len(self.skeleton.names)
         if rotations.ndim != 3 or rotations.shape[1:] != (joints, 4) or root.shape != (len(rotations), 3):

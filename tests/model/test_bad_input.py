@@ -336,6 +336,8 @@ NAN, INF = np.nan, np.inf
         lambda: Motion(np.ones((1, 1, 4)), np.zeros((1, 3)), SKELETON, NAN),
         lambda: Motion(np.ones((1, 1, 4)), np.zeros((1, 3)), SKELETON, "x"),
         lambda: Motion("x", np.zeros((1, 3)), SKELETON, 5),
+        lambda: Motion(np.ones((1, 1, 4)), np.zeros((1, 3)), None, 5),
+        lambda: Skeleton((1,), np.array([-1]), np.zeros((1, 3))), lambda: Skeleton("a", [-1], np.zeros((1, 3))),
         lambda: Motion(np.ones((0, 1, 4)), np.zeros((0, 3)), SKELETON, 5),
         lambda: Skeleton(("a",), np.array([-1]), np.full((1, 3), NAN)),
         lambda: Skeleton(("a",), ["x"], np.zeros((1, 3))),
