@@ -31,7 +31,8 @@ LARGEST = 2**21
 class Tile:
     """Rows ``[start, stop)``, the hulls of their two ranges, and the ranges ``(n, 2, 2)``.
 
-    ``kept`` is the mask of a tile that is not ``large``.
+    ``kept`` is the mask of a tile that is not ``large``. In a ``causal`` one, row i sees the first i + 1
+    keys: it has no mask, may be of any length, and what no row of it sees is not computed.
     """
 
     start: int
@@ -41,6 +42,7 @@ class Tile:
     ranges: np.ndarray
     large: bool = False
     kept: Tensor | None = None
+    causal: bool = False
 
     def mask(self, device: torch.device) -> Tensor | None:
         """Which keys of the hulls each row sees, ``(n, m)`` bool; ``None`` where all rows see all."""
@@ -74,11 +76,17 @@ def _tiles(spans: np.ndarray, device: torch.device) -> list[Tile]:
     tiles: list[Tile] = []
     lengths = (spans[:, :, 1] - spans[:, :, 0]).sum(axis=1).tolist()
     plain = spans.tolist()
-    start = 0
+    start, runs = 0, _causal_runs(spans)
     while start < len(plain):
+        if start in runs:
+            stop = runs[start]
+            own = (plain[start][1][0], plain[stop - 1][1][1])
+            tiles.append(Tile(start, stop, (0, 0), own, spans[start:stop], causal=True))
+            start = stop
+            continue
         hulls = [(0, 0), (0, 0)]
         useful, stop = 0, start
-        while stop < len(plain) and stop - start < TILE:
+        while stop < len(plain) and stop - start < TILE and stop not in runs:
             wider = [_hull(hulls[kind], plain[stop][kind]) for kind in (0, 1)]
             keys = sum(high - low for low, high in wider)
             useful += lengths[stop]
@@ -91,6 +99,19 @@ def _tiles(spans: np.ndarray, device: torch.device) -> list[Tile]:
         tiles.append(tile if large else replace(tile, kept=_mask(tile, device)))
         start = stop
     return tiles
+
+
+def _causal_runs(spans: np.ndarray) -> dict[int, int]:
+    """Where rows that see one key, two keys, and so on begin and end, if they are more than a tile holds."""
+    own = spans[:, 1]
+    starts = np.flatnonzero(own[:, 1] == own[:, 0] + 1)
+    goes_on = np.zeros(len(spans) + 1, bool)  # the last stands for the end
+    goes_on[1:-1] = (own[1:, 0] == own[:-1, 0]) & (own[1:, 1] == own[:-1, 1] + 1)
+    goes_on[:-1] &= spans[:, 0, 1] <= spans[:, 0, 0]
+    ends = np.flatnonzero(~goes_on)
+    stops = ends[np.searchsorted(ends, starts, side="right")]
+    empty = spans[starts, 0, 1] <= spans[starts, 0, 0]
+    return {int(a): int(b) for a, b, alone in zip(starts, stops, empty, strict=True) if alone and b - a > TILE}
 
 
 def _hull(a: tuple[int, int], b: list[int]) -> tuple[int, int]:
@@ -128,8 +149,11 @@ def tiled_attention(q: Tensor, k: Tensor, v: Tensor, plan: Tiles, scale: float) 
 def _attend(q: Tensor, k: Tensor, v: Tensor, tile: Tile, scale: float) -> Tensor:
     """One tile: ``(n, H, Dh)``."""
     mask, hulls = tile.mask(q.device), (tile.prefix, tile.own)
-    out = _dense(q, _join(k, hulls), _join(v, hulls), mask, scale)
-    if mask is None or not bool(out.sum().isnan()):
+    if tile.causal:
+        out = _causal(q, _join(k, hulls), _join(v, hulls), scale)
+    else:
+        out = _dense(q, _join(k, hulls), _join(v, hulls), mask, scale)
+    if (mask is None and not tile.causal) or not bool(out.sum().isnan()):
         return out
     # A weight of zero does not silence NaN: row by row, it stays with the rows that see it.
     rows = [(q[i : i + 1], tile.ranges[i].tolist()) for i in range(len(q))]
@@ -157,3 +181,17 @@ def _dense(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -
     if group > 1:
         return out.view(-1, n, group, width).transpose(0, 1).reshape(n, heads, width)
     return out.transpose(0, 1)
+
+
+def _causal(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """``(n, H, Dh)``; row i sees the first i + 1 keys. Heads that share a key head lie along the batch axis."""
+    n, heads, width = q.shape
+    group = heads // k.shape[1]
+    out = F.scaled_dot_product_attention(
+        q.view(n, -1, group, width).permute(2, 1, 0, 3),  # (G, Hkv, n, Dh)
+        k.transpose(0, 1).expand(group, -1, -1, -1),
+        v.transpose(0, 1).expand(group, -1, -1, -1),
+        is_causal=True,
+        scale=scale,
+    )
+    return out.permute(2, 1, 0, 3).reshape(n, heads, width)

@@ -51,12 +51,14 @@ class Pass:
     Attributes:
         cache: Of keys and values.
         slots: Pool rows that the rows take.
+        targets: The same rows in keys and values of each layer, where they lie side by side.
         turn: Matrices ``(T, Dh, Dh)`` that turn queries, scaled, and keys; or ``None``.
         seen: By window of a layer, what each row sees.
     """
 
     cache: KVPool
     slots: slice | Tensor
+    targets: tuple[tuple[Tensor, ...], tuple[Tensor, ...]] | None
     turn: tuple[Tensor, Tensor] | None
     seen: dict[int | None, list[Seen]] = field(default_factory=dict)
 
@@ -66,7 +68,8 @@ def few_rows(
 ) -> Tensor:
     """Rows ``(T, D)`` -> states after the last block, ``(T, D)``; arguments as of ``Backbone.forward``."""
     turn = None if backbone.rotary is None else _turn(*backbone.rotary(coordinates), x.dtype)
-    shared = Pass(cache, slots, turn)
+    targets = (cache.keys[:, slots].unbind(), cache.values[:, slots].unbind()) if isinstance(slots, slice) else None
+    shared = Pass(cache, slots, targets, turn)
     for layer, block in enumerate(backbone.blocks.children()):
         parts: dict[str, Any] = block._modules  # a dictionary: ``block.mixer`` takes a microsecond
         mixer: Attention = parts["mixer"]
@@ -106,7 +109,11 @@ def _mix(mixer: Attention, x: Tensor, residual: Tensor, shared: Pass, layer: int
         q = q * (1.0 / math.sqrt(width))
     else:
         q, k = torch.bmm(q, shared.turn[0]), torch.bmm(k, shared.turn[1])
-    shared.cache.write(layer, shared.slots, k, v)
+    if shared.targets is None:
+        shared.cache.write(layer, shared.slots, k, v)
+    else:
+        shared.targets[0][layer].copy_(k)
+        shared.targets[1][layer].copy_(v)
     rows = q.view(n, kv_heads, -1, width).unbind()  # (Hkv, G, Dh) each
     mixed = [_attend(row, views, layer) for row, views in zip(rows, shared.seen[mixer.window], strict=True)]
     out = mixed[0] if n == 1 else torch.stack(mixed)

@@ -5,6 +5,7 @@ Shapes: B requests, V choices.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,14 +40,13 @@ def sample(
     Raises:
         LayoutError: The logits of a request hold NaN, or rule out everything.
     """
-    if bool((logits.amax(dim=-1).isnan() | logits.amax(dim=-1).isinf()).any()):
+    largest, ids = logits.max(dim=-1)
+    if not all(map(math.isfinite, largest.tolist())):
         raise LayoutError("logits: expected numbers, got NaN or infinity; the weights of the head are damaged")
     logprobs = (logits if plain is None else plain).log_softmax(dim=-1)
-    ids = logits.argmax(dim=-1)
     drawn = [b for b, rule in enumerate(rules) if rule.temperature > 0]
     if drawn:
         rows = logits if len(drawn) == len(rules) else logits[drawn]
-        ids = ids.clone()
         ids[drawn] = _draw(rows, [rules[b] for b in drawn], [draws[b] for b in drawn])
     return ids, logprobs.gather(-1, ids[:, None])[:, 0]
 

@@ -93,16 +93,22 @@ class TextPicker:
     ) -> Picked:
         """Token ids ``(B,)`` in ``[0, V + M)``; ``end`` is never set, the engine knows the end tokens."""
         plain = combine(self.logits(hidden).float(), rules)  # (B, V + M)
-        logits = plain.clone()
-        for row, (rule, state) in enumerate(zip(rules, states, strict=True)):
-            if rule.repetition_penalty != 1.0 and state.seen is not None:
-                logits[row] = _penalised(logits[row], state.seen, rule.repetition_penalty)
-            if state.allowed is not None:
-                logits[row].masked_fill_(~state.allowed, float("-inf"))
+        allowed = [state.allowed for state in states]
+        if any(mask is None for mask in allowed):
+            every = torch.ones(plain.shape[1:], dtype=torch.bool, device=plain.device)
+            allowed = [every if mask is None else mask for mask in allowed]
+        rows = plain
+        if any(rule.repetition_penalty != 1.0 for rule in rules):
+            rows = torch.stack([_penalised(*each) for each in zip(plain, states, rules, strict=True)])
+        masks = allowed[0] if len(allowed) == 1 else torch.stack(allowed)
+        logits = rows.where(masks, float("-inf"))
         ids, logprob = sample(logits, rules, draws, plain)
         return Picked(ids, torch.zeros(len(ids), dtype=torch.bool), logprob)
 
 
-def _penalised(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+def _penalised(logits: Tensor, state: TextState, rule: Sampling) -> Tensor:
     """Tokens that were already said become less likely (Keskar et al. 2019, arXiv 1909.05858)."""
+    seen, penalty = state.seen, rule.repetition_penalty
+    if seen is None or penalty == 1.0:
+        return logits
     return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
