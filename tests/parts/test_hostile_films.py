@@ -196,3 +196,24 @@ def test_a_real_film_with_six_streams():
             bad[chance.randrange(len(bad))] = chance.randrange(256)
         with suppress(MediaError):
             Video.from_bytes(bytes(bad))
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "height", "width", "last"),
+    [("av1_video.mkv", 32, 360, 640, 4.96), ("h264_10bits.mp4", 30, 200, 200, 0.967),
+     ("h265_video.mp4", 10, 128, 128, 0.9), ("h265_10bits.mp4", 30, 200, 200, 0.967),
+     ("bt709_full_range.mp4", 30, 720, 1280, 0.967)],
+)  # fmt: skip
+def test_real_films_of_every_codec(name, frames, height, width, last):
+    """AV1, ten bits and colours of full range; the first frame against a conversion by planes."""
+    path = DATA / "media" / name
+    if not path.exists():
+        pytest.skip("the films are neither in $ANYANY_DATA nor beside the checkout")
+    film = Video.open(path)
+    assert film.frames.shape == (frames, height, width, 3)
+    assert film.times[0] == 0
+    assert last - 0.2 <= film.times[-1] <= last + 0.02
+    assert not film.truncated
+    with av.open(str(path)) as container:
+        planes = next(container.decode(video=0)).to_ndarray(format="gbrp")
+    assert np.abs(film.frames[0].astype(int) - planes).mean() < 4

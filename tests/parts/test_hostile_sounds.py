@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -117,3 +119,26 @@ def test_what_a_format_cannot_hold_is_refused_before_it_is_written(format, rate,
 def test_the_highest_rates_that_are_read_can_be_written():
     for format in ("wav", "flac", "ogg"):
         assert Audio.from_bytes(Audio.from_array(np.zeros(100), 192_000).to_bytes(format)).rate == 192_000
+
+
+DATA = Path(os.environ.get("ANYANY_DATA", Path(__file__).parents[3] / "shared" / "data"))
+
+
+@pytest.mark.parametrize(
+    ("name", "rate"),
+    [
+        ("sine_mono_s16", 16_000),
+        ("sine_mono_s32", 16_000),
+        ("sine_mono_s32_44100", 44_100),
+        ("sine_mono_s32_8000", 8_000),
+    ],
+)
+def test_real_sounds_of_every_width_and_rate(name, rate):
+    path = DATA / "media" / f"{name}.wav"
+    if not path.exists():
+        pytest.skip("the sounds are neither in $ANYANY_DATA nor beside the checkout")
+    sound = Audio.open(path)
+    assert sound.rate == rate
+    assert sound.seconds == pytest.approx(4.0, abs=0.01)
+    power = np.abs(np.fft.rfft(sound.mono()))
+    assert power.max() ** 2 > 0.9 * (power**2).sum() / 2  # one tone
