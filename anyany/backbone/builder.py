@@ -13,6 +13,7 @@ from torch import nn
 
 from anyany.backbone.blocks import GELUMLP, Attention, Block, SwiGLU
 from anyany.backbone.decoder import Backbone
+from anyany.backbone.norms import RMSNorm
 from anyany.backbone.positions import LearnedPositions, Rotary
 from anyany.errors import CheckpointError
 from anyany.sequence import PositionScheme
@@ -129,7 +130,7 @@ def _block(config: BackboneConfig, head_dim: int, window: int | None) -> Block:
 
 
 def _norm(config: BackboneConfig, width: int) -> nn.Module:
-    kind = nn.RMSNorm if config.norm == "rms" else nn.LayerNorm
+    kind = RMSNorm if config.norm == "rms" else nn.LayerNorm
     return kind(width, eps=config.norm_eps)
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from anyany.backbone.blocks import Attention, SwiGLU
 from anyany.backbone.cache import KVPool
+from anyany.backbone.norms import RMSNorm
 from anyany.sequence import window
 
 if TYPE_CHECKING:
@@ -151,18 +151,5 @@ def linear(module: nn.Module, x: Tensor, residual: Tensor | None = None) -> Tens
 
 
 def norm(module: nn.Module, x: Tensor) -> Tensor:
-    """A norm over the last axis; ``F.rms_norm`` takes twice the time on a row, in twice the operators."""
-    if type(module) is not nn.RMSNorm:
-        return module(x)
-    size = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    inverse = torch.addcmul(_floor(module.eps, x.dtype), size, size, value=1.0 / x.shape[-1]).rsqrt_()
-    scaled = x * inverse
-    weight = module._parameters["weight"]
-    return scaled if weight is None else scaled.mul_(weight)
-
-
-@cache
-def _floor(eps: float | None, dtype: torch.dtype) -> Tensor:
-    """What an RMS norm adds to the mean square."""
-    with torch.inference_mode(False):
-        return torch.tensor(torch.finfo(dtype).eps if eps is None else eps, dtype=dtype)
+    """A norm over the last axis."""
+    return module.quick(x) if type(module) is RMSNorm else module(x)

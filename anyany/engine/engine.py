@@ -283,7 +283,7 @@ class Engine:
             torch.cat([ask.coordinates for ask, _ in jobs]),
             torch.cat(intervals),
             cache=self.pool,
-            slots=torch.cat([torch.arange(*slot) for slot in slots]),
+            slots=torch.tensor([row for slot in slots for row in range(*slot)]),
         )
 
     def _pick(self, asking: list[Live], hidden: list[Any]) -> list[Any]:
