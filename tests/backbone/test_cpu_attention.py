@@ -65,6 +65,10 @@ LAYOUTS = {
     "documents": packed(5, 1, 30, 2, 17),
     "one row": packed(1),
     "many tiles": packed(300, 290),
+    "long runs among short ones": packed(5, 270, 3, 1, 258),
+    "a long run, then a span of it": two_way(310, 290, 305),
+    "a long run behind a prefix": branches(20, 280),
+    "the second half of a long run": packed(560)[270:],
     "two-way span": two_way(40, 11, 25),
     "prefix and own": branches(20, 7, 1, 9),
     "noised copy": noised(9, 14),
@@ -101,7 +105,7 @@ def check(intervals: Tensor, keys: int, heads: int, group: int, width: int, dtyp
 @pytest.mark.parametrize("dtype", EXACT, ids=str)
 @pytest.mark.parametrize("intervals", LAYOUTS.values(), ids=LAYOUTS)
 def test_layouts(intervals, dtype):
-    check(intervals, max(1, len(intervals)), 2, 2, 16, dtype)
+    check(intervals, max(1, int(intervals.max()) if len(intervals) else 1), 2, 2, 16, dtype)
 
 
 @pytest.mark.parametrize("group", range(1, 9))
@@ -125,7 +129,7 @@ def test_large_tiles_are_not_kept_and_equal_small_ones(monkeypatch, name):
     """Masks that are made anew, and recomputed in the backward pass."""
     monkeypatch.setattr(cpu_attention, "KEPT", 0)
     monkeypatch.setattr(cpu_attention, "LARGEST", 600)
-    check(LAYOUTS[name], max(1, len(LAYOUTS[name])), 2, 2, 8, torch.float64)
+    check(LAYOUTS[name], max(1, int(LAYOUTS[name].max()) if len(LAYOUTS[name]) else 1), 2, 2, 8, torch.float64)
 
 
 @st.composite
@@ -168,6 +172,24 @@ def test_poison_does_not_reach_gradients_of_others():
     slopes = torch.autograd.grad(interval_attention(q, k, v, intervals)[10:].sum(), [q, k, v])
     assert all(slope[10:].isfinite().all() for slope in slopes)
     assert all(slope[10:].abs().sum() > 0 for slope in slopes)
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_poison_late_in_a_long_run_does_not_reach_earlier_rows(poison):
+    intervals = packed(300)
+    q, k, v = (x.detach() for x in drawn(intervals, 300, 1, 2, 8, torch.float64))
+    clean = interval_attention(q, k, v, intervals)
+    k[280:], v[280:] = poison, poison
+    found = interval_attention(q, k, v, intervals)
+    torch.testing.assert_close(found[:280], clean[:280], **EXACT[torch.float64])
+    assert found[280:].isnan().all()
+
+
+def test_a_long_causal_run_is_one_tile_without_a_mask():
+    plan = cpu_attention.Tiles.of(packed(3, 1000, 2))
+    assert [(t.start, t.stop, t.causal, t.kept is None) for t in plan.tiles] == [
+        (0, 3, False, False), (3, 1003, True, True), (1003, 1005, False, False),
+    ]  # fmt: skip
 
 
 def test_unseen_keys_have_no_gradient():
