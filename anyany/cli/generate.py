@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anyany.cli.output import print_json
 from anyany.cli.prompt import SUFFIXES, read_part
+from anyany.errors import RequestError
 
 if TYPE_CHECKING:
     from anyany.engine import Event
     from anyany.parts import Media
+
+
+NUMBERS: tuple[tuple[str, type[int | float], str], ...] = (
+    ("temperature", float, "0 takes the most probable; image=0.8 is for pictures alone"),
+    ("top_p", float, "draw from the most probable that add up to this"),
+    ("guidance", float, "how much stronger media follow the prompt: 2, or image=3"),
+)
+"""Options of sampling that are one number, or one for each modality."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, default=Path("out"), metavar="DIR", help="folder for media of the reply (default: out)")
     add("--seed", type=int, default=0, help="seed of every draw (default: 0)")
     add("--max-new-tokens", type=int, metavar="N", help="budget of each text part")
-    add("--temperature", type=float, metavar="T", help="0 takes the most probable")
+    for name, kind, text in NUMBERS:
+        add(f"--{name.replace('_', '-')}", type=_number(kind), action="append", metavar="[M=]X", help=text)
+    add("--budget", type=_number(int), action="append", metavar="M=ROWS", help="most rows of a span of a modality")
+    add("--stop", action="append", metavar="TEXT", help="ends the reply; may be repeated")
     add("--json", action="store_true", help="print one JSON document when the reply is complete")
 
 
@@ -39,12 +51,39 @@ def run(args: argparse.Namespace) -> int:
     from anyany.model import load
 
     model = load(args.model)
-    options = {name: getattr(args, name) for name in ("want", "allow", "max_new_tokens", "temperature")}
-    events = model.stream(prompt, seed=args.seed, **{k: v for k, v in options.items() if v is not None})
+    options = {name: getattr(args, name) for name in ("want", "allow", "max_new_tokens", "stop")}
+    for name, *_ in NUMBERS:
+        options[name] = _values(f"--{name.replace('_', '-')}", getattr(args, name))
+    options["budgets"] = _values("--budget", args.budget)
+    events = model.stream(prompt, seed=args.seed, **options)
     reply = _follow(events, args.out, live=not args.json)
     if args.json:
         print_json(reply)
     return 0
+
+
+def _number(kind: type[int | float]) -> Callable[[str], tuple[str, int | float]]:
+    """Reads ``image=0.8``, or ``0.8`` with an empty name."""
+
+    def number(text: str) -> tuple[str, int | float]:
+        name, equals, value = text.rpartition("=")
+        if equals and not name:
+            raise ValueError(text)
+        return name, kind(value)
+
+    return number
+
+
+def _values(option: str, given: list[tuple[str, int | float]] | None) -> Any:
+    """One number, or a mapping from modality to number; ``None`` where nothing was given.
+
+    Raises:
+        RequestError: Both at once.
+    """
+    values = dict(given or ())
+    if "" in values and len(values) > 1:
+        raise RequestError(f"{option}: give one number, or a number for each modality ({option} image=0.8), not both")
+    return values.get("", values or None)
 
 
 def _words(text: str) -> list[str]:

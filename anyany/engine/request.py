@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
+from numbers import Integral, Real
 from typing import Any
 
 from anyany.errors import RequestError, UnknownModalityError
@@ -42,6 +43,8 @@ class Options:
 
 
 _SAMPLING = ("temperature", "top_k", "top_p", "repetition_penalty", "guidance", "steps")
+_ALL = ("temperature", "steps")
+"""One number of these counts for every modality."""
 _RANGES = {
     "temperature": (0.0, 100.0),
     "top_k": (0, 1_000_000),
@@ -63,8 +66,9 @@ def make_options(
         emits: Modalities that the model can emit, ``text`` among them.
         defaults: Sampling values by modality, from the checkpoint.
         seed: Seed of this request.
-        given: Keyword arguments of the call. A sampling value is one number for text, or a mapping
-            from modality to number: ``guidance={"image": 3.0}``.
+        given: Keyword arguments of the call. A sampling value is a mapping from modality to number,
+            ``temperature={"image": 0.8}``, or one number: ``temperature`` and ``steps`` for all modalities,
+            ``guidance`` for all but text, the others for text.
 
     Raises:
         RequestError: Unknown option, or a value out of range.
@@ -141,9 +145,9 @@ def whole(name: str, value: Any, low: int, high: int) -> int:
     Raises:
         RequestError: It is none.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= value <= high:
         raise RequestError(f"{name}: expected a whole number from {low} to {high}, got {value!r}")
-    return value
+    return int(value)
 
 
 def _stops(stop: Any) -> tuple[str, ...]:
@@ -162,7 +166,7 @@ def _sampling(modality: str, defaults: Mapping[str, Any], given: Mapping[str, An
         if isinstance(value, Mapping):
             if modality in value:
                 values[name] = value[modality]
-        elif modality == "text" or name in ("temperature", "steps"):
+        elif name in _ALL or (modality == "text") != (name == "guidance"):  # text opens no branch to be guided by
             values[name] = value
     if given.get("do_sample") is False:
         values["temperature"] = 0.0
@@ -175,7 +179,9 @@ def _sampling(modality: str, defaults: Mapping[str, Any], given: Mapping[str, An
             raise RequestError(f"{name} of {modality}: no such rule of sampling; there are {', '.join(_RANGES)}")
         low, high = _RANGES[name]
         if isinstance(low, int):
-            whole(f"{name} of {modality}", value, low, int(high))
-        elif isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            values[name] = whole(f"{name} of {modality}", value, low, int(high))
+        elif isinstance(value, bool) or not isinstance(value, Real) or not low <= value <= high:
             raise RequestError(f"{name} of {modality}: expected a number from {low} to {high}, got {value!r}")
+        else:
+            values[name] = float(value)
     return Sampling(**values)

@@ -189,7 +189,8 @@ class Model(nn.Module):
         Args:
             prompts: As for ``generate``.
             seed: Of the first request.
-            errors: ``raise`` the first error when all are done, or ``return`` each in place of its reply.
+            errors: ``raise`` a wrong prompt or option at once and the first error of a request when all are
+                done, or ``return`` each in place of its reply.
             **options: As for ``generate``; ``cache_rows`` and ``max_live`` bound the cache and the batch.
         """
         return running.generate_batch(self, prompts, seed=seed, errors=errors, options=options)

@@ -48,6 +48,20 @@ def test_options_reach_the_model(checkpoint, capsys):
 
     assert text("--temperature", "0", "--seed", "1") == text("--temperature", "0", "--seed", "2")
     assert text("--temperature", "5", "--seed", "1") != text("--temperature", "5", "--seed", "2")
+    assert text("--temperature", "text=0", "--seed", "1") == text("--temperature", "0", "--seed", "2")
+    assert text("--temperature", "imu=0", "--temperature", "text=5") == text("--temperature", "5")
+    whole = text("--temperature", "0").strip()
+    assert whole
+    assert text("--temperature", "0", "--stop", "never said", "--stop", whole[0]).strip() == ""
+
+
+def test_numbers_by_modality_reach_the_model(checkpoint, capsys):
+    words = ["generate", "hello", "--model", checkpoint, "--want", "imu", "--json"]
+    assert main([*words, "--budget", "imu=2", "--guidance", "imu=2", "--top-p", "0.5"]) == 0
+    assert json.loads(capsys.readouterr().out)["usage"]["rows"]["imu"] <= 2
+    assert main([*words, "--guidance", "2", "--guidance", "imu=3"]) == 1
+    assert "--guidance: give one number, or a number for each modality" in capsys.readouterr().err
+    assert main([*words, "--temperature", "=3"]) == 2
 
 
 def test_json_is_one_document(checkpoint, tmp_path, monkeypatch, capsys):

@@ -130,6 +130,15 @@ def test_guidance_through_a_forked_branch(make_model, kind):
     assert guided.parts[0] != plain.parts[0]
 
 
+def test_one_number_guides_all_media_and_numpy_numbers_are_numbers(make_model):
+    model = make_model()
+    options = {"want": ["text", "imu"], "max_new_tokens": 2}
+    by_name = model.generate(PROMPT, guidance={"imu": 3.0}, **options)
+    at_once = model.generate(PROMPT, guidance=np.float32(3.0), seed=np.int64(0), **options)
+    assert by_name.text == at_once.text
+    assert (by_name.parts[1].readings == at_once.parts[1].readings).all()
+
+
 def test_guidance_without_a_branch_is_an_error(make_model):
     with pytest.raises(GuidanceError, match="no unconditional branch"):
         make_model().generate(PROMPT, want=["text"], guidance={"text": 2.0})

@@ -120,6 +120,17 @@ def test_start_heading_and_size_are_not_seen():
     np.testing.assert_allclose(numbers[0], numbers[1], atol=1e-3)
 
 
+@pytest.mark.parametrize("six", [[0.0] * 6, [1, 2, 3, 2, 4, 6], [0, 0, 0, 1, 0, 0], [0, 5, 0, 0, -1, 0], [1e-9] * 6])
+def test_six_numbers_that_are_no_rotation_become_one(six):
+    values = torch.tensor([six, [1.0, 0, 0, 0, 1, 0]], dtype=torch.float64, requires_grad=True)
+    matrices = gram_schmidt(values)
+    eye = torch.eye(3, dtype=torch.float64).expand(2, 3, 3)
+    torch.testing.assert_close(matrices @ matrices.transpose(1, 2), eye, rtol=0, atol=1e-9)
+    torch.testing.assert_close(torch.linalg.det(matrices), torch.ones(2, dtype=torch.float64))
+    (gradient,) = torch.autograd.grad(matrices.square().sum() + matrices[:, 0, 1].sum(), values)
+    assert gradient.isfinite().all()
+
+
 def test_six_numbers_become_rotations_that_move_joints_as_quaternions_do():
     motion = clip()
     numbers = torch.from_numpy(features.from_motion(motion, "test", 24, 60))

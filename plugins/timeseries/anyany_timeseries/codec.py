@@ -90,7 +90,8 @@ class PatchCodec(nn.Module):
             if before is None:
                 return values
             scale = patches.units(before)
-            return values * scale.deviation + scale.mean
+            with np.errstate(over="ignore"):  # beyond the largest number stands the largest number
+                return (values * scale.deviation + scale.mean).clip(-patches.GREATEST, patches.GREATEST)
 
         values = series(rows)
         bands: dict[str, Any] = {}

@@ -14,6 +14,9 @@ from anyany.errors import MediaError
 from anyany.parts import Media, TimeSeries
 
 MAX_ROWS = 1024
+LARGEST = float(np.finfo(np.float32).max)
+"""What a patch can hold, in units of the series."""
+GREATEST = float(np.finfo(np.float64).max)
 
 Array = npt.NDArray[np.float32]
 
@@ -40,11 +43,15 @@ def units(media: TimeSeries) -> Units:
     """Units of a series; a column without values has mean 0, one without change has deviation 1."""
     there = np.isfinite(media.values)
     values = np.where(there, media.values, 0.0)
+    # Squares of numbers near 1 neither overflow nor vanish, and division by a power of two is exact.
+    exponent = np.frexp(np.abs(values).max(axis=0, initial=0.0))[1]
+    size = np.ldexp(1.0, exponent - 1)
+    values = values / size
     count = np.maximum(there.sum(axis=0), 1)
     mean = values.sum(axis=0) / count
     deviation = np.sqrt((np.where(there, values - mean, 0.0) ** 2).sum(axis=0) / count)
-    small = deviation <= 1e-9 * np.maximum(np.abs(mean), 1.0)
-    return Units(mean, np.where(small, 1.0, deviation))
+    small = deviation <= 1e-9 * np.abs(mean)
+    return Units(mean * size, np.where(small, 1.0, deviation * size))
 
 
 def cut(media: TimeSeries, scale: Units, patch: int, *, end: bool) -> Array:
@@ -59,8 +66,8 @@ def cut(media: TimeSeries, scale: Units, patch: int, *, end: bool) -> Array:
     Raises:
         MediaError: More than 1,024 patches.
     """
-    values = (media.values - scale.mean) / scale.deviation
-    values = np.where(np.isfinite(values), values, np.nan)
+    values = (media.values / 2 - scale.mean / 2) / (scale.deviation / 2)  # the difference of halves is finite
+    values = np.where(np.isfinite(values), values.clip(-LARGEST, LARGEST), np.nan)
     count = -(-len(values) // patch)
     if count * values.shape[1] > MAX_ROWS:
         raise MediaError(

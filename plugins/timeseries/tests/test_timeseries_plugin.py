@@ -54,6 +54,23 @@ def test_a_series_comes_back(codec, length, columns):
     assert again.columns == past.columns
 
 
+@pytest.mark.parametrize(
+    "column",
+    [[1e308, -1e308, 5e307, np.nan], [1e308, 1e308, 1e308], [-1.7e308, 1.7e308], [1e-290, -1e-290, 0.0], [np.inf, 1.0, 2.0],
+     [np.nan, np.nan], [3.0, 3.0, 3.0]],
+)  # fmt: skip
+def test_any_finite_number_has_units(encoder, codec, column):
+    past = TimeSeries(np.array(column)[:, None])
+    assert encoder([encoder.prepare(past)]).isfinite().all()
+    made = codec.decode(torch.tensor([[*np.linspace(-3, 3, 24), 1.0]]), past)
+    assert np.isfinite(made.values).all()
+    again = codec.decode(codec.encode([codec.prepare(past, past)]), past).values[:, 0]
+    there = np.isfinite(column)
+    np.testing.assert_allclose(again[there], np.array(column)[there], rtol=1e-6)
+    calm = TimeSeries(np.zeros((4, 1)))
+    assert not np.isinf(codec.prepare(past, calm).arrays["rows"]).any()
+
+
 def test_units_times_and_columns_carry_over(codec):
     times = np.datetime64("2020-01-01T00", "ns") + np.arange(48) * np.timedelta64(1, "h")
     past = TimeSeries(walk(48).values, ("oil",), times, "h")
