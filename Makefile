@@ -42,8 +42,9 @@ mini: setup
 	$(BIN)/anyany train anyany/mini/recipes/codecs-fine.toml --out runs/mini-codecs-fine
 	$(BIN)/anyany train anyany/mini/recipes/bind.toml --out runs/mini-bind
 	$(BIN)/anyany train anyany/mini/recipes/mini.toml --out runs/mini
+	$(BIN)/anyany train anyany/mini/recipes/mini-fine.toml --out runs/mini-fine
 	rm -rf anyany/mini/weights
-	cp -r runs/mini/model anyany/mini/weights
+	cp -r runs/mini-fine/model anyany/mini/weights
 
 clean:
 	rm -rf $(VENV) docs/_build build dist
