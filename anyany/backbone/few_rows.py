@@ -11,6 +11,8 @@ Shapes: T rows, D model width, H query heads, Hkv key heads, G = H / Hkv, Dh hea
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 
 FEW = 16
 """Rows up to which a product per row costs less than tiles with masks."""
+
+LONG = 2048
+"""Keys of a row from which its attention is work for more than one core."""
 
 Seen = list[tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]
 """What a row sees, range by range: keys ``(Hkv, Dh, m)`` and values ``(Hkv, m, Dh)`` of each layer."""
@@ -54,12 +59,14 @@ class Pass:
         targets: The same rows in keys and values of each layer, where they lie side by side.
         turn: Matrices ``(T, Dh, Dh)`` that turn queries, scaled, and keys; or ``None``.
         seen: By window of a layer, what each row sees.
+        threads: How many a product of a row with its keys may use.
     """
 
     cache: KVPool
     slots: slice | Tensor
     targets: tuple[tuple[Tensor, ...], tuple[Tensor, ...]] | None
     turn: tuple[Tensor, Tensor] | None
+    threads: int
     seen: dict[int | None, list[Seen]] = field(default_factory=dict)
 
 
@@ -67,9 +74,12 @@ def few_rows(
     backbone: Backbone, x: Tensor, coordinates: Tensor, intervals: Tensor, cache: KVPool, slots: slice | Tensor
 ) -> Tensor:
     """Rows ``(T, D)`` -> states after the last block, ``(T, D)``; arguments as of ``Backbone.forward``."""
-    turn = None if backbone.rotary is None else _turn(*backbone.rotary(coordinates), x.dtype)
+    longest = max(sum(high - low for low, high in row) for row in intervals.tolist())
+    threads = 1 if longest < LONG else torch.get_num_threads()
+    with _threads(threads):
+        turn = None if backbone.rotary is None else _turn(*backbone.rotary(coordinates), x.dtype)
     targets = (cache.keys[:, slots].unbind(), cache.values[:, slots].unbind()) if isinstance(slots, slice) else None
-    shared = Pass(cache, slots, targets, turn)
+    shared = Pass(cache, slots, targets, turn, threads)
     for layer, block in enumerate(backbone.blocks.children()):
         parts: dict[str, Any] = block._modules  # a dictionary: ``block.mixer`` takes a microsecond
         mixer: Attention = parts["mixer"]
@@ -79,6 +89,21 @@ def few_rows(
         x = _mix(mixer, norm(parts["mixer_norm"], x), x, shared, layer)
         x = _feed(parts["ff"], norm(parts["ff_norm"], x), x)
     return x
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Operators use so many threads.
+
+    To wake others costs more than a small product takes, and where another process has their core, each
+    product waits for it for milliseconds.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _turn(cos: Tensor, sin: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -105,17 +130,18 @@ def _mix(mixer: Attention, x: Tensor, residual: Tensor, shared: Pass, layer: int
     q, k, v = qkv.split_with_sizes([heads, kv_heads, kv_heads], 1)
     if parts.get("query_norm") is not None:
         q, k = norm(parts["query_norm"], q), norm(parts["key_norm"], k)
-    if shared.turn is None:
-        q = q * (1.0 / math.sqrt(width))
-    else:
-        q, k = torch.bmm(q, shared.turn[0]), torch.bmm(k, shared.turn[1])
-    if shared.targets is None:
-        shared.cache.write(layer, shared.slots, k, v)
-    else:
-        shared.targets[0][layer].copy_(k)
-        shared.targets[1][layer].copy_(v)
-    rows = q.view(n, kv_heads, -1, width).unbind()  # (Hkv, G, Dh) each
-    mixed = [_attend(row, views, layer) for row, views in zip(rows, shared.seen[mixer.window], strict=True)]
+    with _threads(shared.threads):
+        if shared.turn is None:
+            q = q * (1.0 / math.sqrt(width))
+        else:
+            q, k = torch.bmm(q, shared.turn[0]), torch.bmm(k, shared.turn[1])
+        if shared.targets is None:
+            shared.cache.write(layer, shared.slots, k, v)
+        else:
+            shared.targets[0][layer].copy_(k)
+            shared.targets[1][layer].copy_(v)
+        rows = q.view(n, kv_heads, -1, width).unbind()  # (Hkv, G, Dh) each
+        mixed = [_attend(row, views, layer) for row, views in zip(rows, shared.seen[mixer.window], strict=True)]
     out = mixed[0] if n == 1 else torch.stack(mixed)
     return linear(parts["out"], out.view(n, -1), residual)
 

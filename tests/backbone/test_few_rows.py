@@ -138,3 +138,28 @@ def test_the_quick_norm_is_the_norm(eps, affine):
     with torch.no_grad():
         torch.testing.assert_close(norm(x), expected, rtol=1e-12, atol=1e-12)
         assert norm(torch.full((1, 7), float("nan")).double()).isnan().all()
+
+
+@pytest.mark.parametrize(("keys", "threads"), [(few_rows.LONG - 1, {1}), (few_rows.LONG, {2})])
+def test_a_short_row_wakes_no_other_thread_and_a_failure_leaves_them_as_they_were(keys, threads, monkeypatch):
+    backbone = make()
+    pool = backbone.new_pool(keys, dtype=torch.float64)
+    x, at = torch.zeros(1, WIDTH).double(), torch.zeros(1, 3)
+    intervals, used, before = torch.tensor([[[0, 0], [0, keys]]]), set(), torch.get_num_threads()
+    attend = few_rows._attend
+
+    def watched(q: Tensor, seen: few_rows.Seen, layer: int) -> Tensor:
+        used.add(torch.get_num_threads())
+        if layer == 2:
+            raise RuntimeError
+        return attend(q, seen, layer)
+
+    monkeypatch.setattr(few_rows, "_attend", watched)
+    torch.set_num_threads(2)
+    try:
+        with torch.inference_mode(), pytest.raises(RuntimeError):
+            backbone(x, at, intervals, cache=pool, slots=slice(keys - 1, keys))
+        assert used == threads
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
