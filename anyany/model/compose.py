@@ -135,7 +135,7 @@ def compose(
 
 def _entries(name: str, given: Any, keys: tuple[str, ...]) -> tuple[Mapping[str, Any], ...]:
     if isinstance(given, str | Mapping) or not isinstance(given, Sequence):
-        raise CheckpointError(f"compose: {name}: expected a list such as ['image/patch'], got {given!r:.60}")
+        raise CheckpointError(f"compose: {name}: expected a list of ids of components, got {given!r:.60}")
     entries = tuple({"id": entry} if isinstance(entry, str) else entry for entry in given)
     for entry in entries:
         if not (isinstance(entry, Mapping) and isinstance(entry.get("id"), str) and set(entry) <= set(keys)):

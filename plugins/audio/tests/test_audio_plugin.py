@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from anyany.errors import MediaError
+from anyany.mini import files
 from anyany.parts import Audio, Image
 from anyany.plugin.registry import registry
 
@@ -51,6 +52,20 @@ def test_any_length_goes_in_and_rows_follow_the_clock(encoder, codec, count):
     prepared = codec.prepare(noise(count))
     assert prepared.rows == encoder.prepare(noise(count)).rows == max(1, -(-count // 640))
     assert encoder([encoder.prepare(noise(count))]).isfinite().all()
+
+
+@pytest.mark.skipif(not files.available("fsdd"), reason="needs the spoken digits; point ANYANY_DATA to them")
+def test_the_shortest_and_the_longest_real_recording_pass(encoder, codec):
+    recordings = sorted((r.audio for r in files.spoken()), key=lambda audio: audio.seconds)
+    assert [recordings[i].seconds < limit for i, limit in ((0, 0.15), (-1, 1.3))] == [True, False]
+    for audio in (recordings[0], recordings[-1]):
+        prepared = codec.prepare(audio)
+        made = codec.decode(codec.encode([prepared]))
+        assert made.rate == audio.rate
+        assert 0 <= made.seconds - audio.seconds < 0.08  # whole rows
+        assert np.isfinite(made.samples).all()
+        assert codec.prepare(made).rows == prepared.rows
+        assert encoder([encoder.prepare(audio)]).shape == (prepared.rows, encoder.width)
 
 
 def test_rate_channels_and_loudness_do_not_matter_much(codec):

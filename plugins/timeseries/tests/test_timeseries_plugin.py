@@ -56,8 +56,8 @@ def test_a_series_comes_back(codec, length, columns):
 
 @pytest.mark.parametrize(
     "column",
-    [[1e308, -1e308, 5e307, np.nan], [1e308, 1e308, 1e308], [-1.7e308, 1.7e308], [1e-290, -1e-290, 0.0], [np.inf, 1.0, 2.0],
-     [np.nan, np.nan], [3.0, 3.0, 3.0]],
+    [[1e308, -1e308, 5e307, np.nan], [1e308, 1e308, 1e308], [-1.7e308, 1.7e308], [1e-290, -1e-290, 0.0],
+     [np.inf, 1.0, 2.0], [np.nan, np.nan], [3.0, 3.0, 3.0]],
 )  # fmt: skip
 def test_any_finite_number_has_units(encoder, codec, column):
     past = TimeSeries(np.array(column)[:, None])
