@@ -43,8 +43,9 @@ mini: setup
 	$(BIN)/anyany train anyany/mini/recipes/bind.toml --out runs/mini-bind
 	$(BIN)/anyany train anyany/mini/recipes/mini.toml --out runs/mini
 	$(BIN)/anyany train anyany/mini/recipes/mini-fine.toml --out runs/mini-fine
+	$(BIN)/anyany train anyany/mini/recipes/forecasts.toml --out runs/mini-forecasts
 	rm -rf anyany/mini/weights
-	cp -r runs/mini-fine/model anyany/mini/weights
+	cp -r runs/mini-forecasts/model anyany/mini/weights
 
 clean:
 	rm -rf $(VENV) docs/_build build dist

@@ -17,9 +17,9 @@ BACKBONE = BackboneConfig(
 VOCAB = 1024
 GENERATION = {
     "text": {"temperature": 0.0},
-    "image": {"temperature": 0.9, "guidance": 2.0},
-    "audio": {"temperature": 0.7, "guidance": 1.5},
-    "video": {"temperature": 0.9, "guidance": 2.0},
+    "image": {"temperature": 0.7, "guidance": 2.0},
+    "audio": {"temperature": 0.5, "guidance": 1.5},
+    "video": {"temperature": 0.7, "guidance": 2.0},
     "timeseries": {"temperature": 0.0},
     "motion": {"temperature": 0.7, "guidance": 1.5},
 }

@@ -1,6 +1,7 @@
 """The codec: a row is one patch of one column, in units of the series that it continues.
 
-A row holds L values and the share of the patch that is filled, so that a series may end anywhere.
+A row holds L values and the share of the patch that is filled, so that a series may end anywhere. A full patch
+stands apart from all shares, so that a small error of a head does not cut the last values of a series.
 
 Shapes: T points, C columns, P patches, L points per patch, n = P * C rows, Q quantile levels.
 """
@@ -19,6 +20,8 @@ from anyany.parts import Media, TimeSeries
 from anyany.plugin import Coordinates, Plan, Prepared, Vectors
 from anyany_timeseries import patches
 
+FULL = 1.25
+"""Stands for a share of 1; the largest other one is ``1 - 1 / L``."""
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
@@ -45,8 +48,9 @@ class PatchCodec(nn.Module):
         scale = patches.units(self._like(like, len(series.columns)) or series)
         cut = patches.cut(series, scale, self.patch, end=False)  # (P, C, L)
         count, columns = cut.shape[:2]
-        share = np.ones((count, columns, 1), np.float32)
-        share[-1] = (len(series) - (count - 1) * self.patch) / self.patch
+        share = np.full((count, columns, 1), FULL, np.float32)
+        if last := len(series) % self.patch:
+            share[-1] = last / self.patch
         rows = np.concatenate([cut, share], axis=-1).reshape(count * columns, -1)
         return Prepared(arrays={"rows": rows}, rows=len(rows), coordinates=self._coordinates(count, columns))
 
@@ -79,8 +83,8 @@ class PatchCodec(nn.Module):
         columns = ("value",) if before is None else before.columns
         rows = latents.double().cpu().numpy()
         count = -(-len(rows) // len(columns))
-        share = rows[(count - 1) * len(columns), -1]
-        last = int(np.clip(np.nan_to_num(np.round(share * self.patch), nan=self.patch), 1, self.patch))
+        share = np.nan_to_num(rows[(count - 1) * len(columns), -1], nan=FULL)
+        last = self.patch if share > (1 + FULL) / 2 else int(np.clip(np.round(share * self.patch), 1, self.patch))
         length = (count - 1) * self.patch + last
 
         def series(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
