@@ -101,7 +101,7 @@ class Conversation:
         self.steps = 0
         self.logprob: float | None = None  # of what heads sampled since it was last cleared
         self.finish = "stop"
-        self._masks: dict[Any, Tensor] = {}
+        self._states: dict[Any, TextState] = {}
 
     def run(self) -> Generator[Any, Result, None]:
         """Ask, be answered, publish events, end; counts steps and log-probabilities on the way."""
@@ -272,21 +272,35 @@ class Conversation:
             text = budget and (not fresh or upcoming == "text")
             end = upcoming is None
         end = end or not (text or begins)
-        state = TextState(self._mask(text, end, frozenset(begins)), self.seen)
+        state = self._state(text, end, frozenset(begins), fresh)
         return Pick(self.host.picker, self.options.rule("text"), state)
 
-    def _mask(self, text: bool, end: bool, begins: frozenset[str]) -> Tensor | None:
-        """``(V + M,)`` bool of what may be picked; built once per combination and request."""
-        key = (text, end, begins)
-        if key not in self._masks:
-            vocab = self.host.picker.head.vocab
+    def _state(self, text: bool, end: bool, begins: frozenset[str], fresh: bool) -> TextState:
+        """What may be picked; made once per combination and request."""
+        key = (text, end, begins, fresh)
+        if key not in self._states:
+            vocab, device = self.host.picker.head.vocab, self.host.picker.calls.device
             mask = torch.zeros(vocab + len(self.host.emitters), dtype=torch.bool)
             mask[: self.host.tokens] = text
             mask[sorted(self.host.ends)] = end
             for index, emitter in enumerate(self.host.emitters):
                 mask[vocab + index] = emitter.modality in begins
-            self._masks[key] = mask.to(self.host.picker.calls.device)
-        return self._masks[key]
+            # Without ``want`` a modality that is not allowed counts for nothing, as if it were not installed.
+            leaving = None if fresh or self.want is None else self._leaving(end, begins)
+            self._states[key] = TextState(
+                mask.to(device), self.seen, None if leaving is None else torch.tensor(leaving, device=device)
+            )
+        return self._states[key]
+
+    def _leaving(self, end: bool, begins: frozenset[str]) -> list[int] | None:
+        """The mark with which the text may end, then those which mean the same but are ruled out here."""
+        vocab = self.host.picker.head.vocab
+        marks = {vocab + index: emitter.modality in begins for index, emitter in enumerate(self.host.emitters)}
+        marks |= dict.fromkeys(sorted(self.host.ends), end)
+        out = [mark for mark, may in marks.items() if not may]
+        # The end, where it may be picked; else the one modality that must follow.
+        stands = next((mark for mark in reversed(marks) if marks[mark]), None)
+        return [stands, *out] if out and stands is not None else None
 
 
 def _finite(name: str, latents: Tensor) -> None:

@@ -125,9 +125,10 @@ def _modalities(name: str, given: Iterable[str], emits: Sequence[str]) -> list[s
         if not isinstance(modality, str):
             raise RequestError(f"{name}: expected names of modalities, got {modality!r}")
         if modality not in emits:
+            close = difflib.get_close_matches(modality.lower(), emits, 1, cutoff=0.5)
+            hint = f"did you mean {close[0]!r}?" if close else "another needs a plugin, and a model trained with it"
             raise UnknownModalityError(
-                f"{name}: the model cannot emit {modality!r}; it emits {', '.join(emits)}. "
-                f"Try: pip install anyany-{modality}, and a model that was trained with it"
+                f"{name}: the model cannot emit {modality!r}; it emits {', '.join(emits)}; {hint}"
             )
     return given
 

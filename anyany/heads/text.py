@@ -30,10 +30,13 @@ class TextState:
     Attributes:
         allowed: ``(V + M,)`` bool: what may come next; ``None`` allows everything.
         seen: ``(V + M,)`` bool: token ids that the reply already holds, for the repetition penalty.
+        leaving: Ids of marks that all mean that the text is over, the one first that may be picked: it is as
+            probable as all of them together, so that a text which the model would end here is not spun out.
     """
 
     allowed: Tensor | None = None
     seen: Tensor | None = None
+    leaving: Tensor | None = None
 
 
 class TextHead(nn.Module):
@@ -100,10 +103,19 @@ class TextPicker:
         rows = plain
         if any(rule.repetition_penalty != 1.0 for rule in rules):
             rows = torch.stack([_penalised(*each) for each in zip(plain, states, rules, strict=True)])
+        if any(state.leaving is not None for state in states):
+            rows = torch.stack([_merged(*each) for each in zip(rows, states, strict=True)])
         masks = allowed[0] if len(allowed) == 1 else torch.stack(allowed)
         logits = rows.where(masks, float("-inf"))
         ids, logprob = sample(logits, rules, draws, plain)
         return Picked(ids, torch.zeros(len(ids), dtype=torch.bool), logprob)
+
+
+def _merged(logits: Tensor, state: TextState) -> Tensor:
+    """The first of the leaving marks gets the probability of all."""
+    if state.leaving is None:
+        return logits
+    return logits.index_fill(0, state.leaving[:1], float(logits[state.leaving].logsumexp(dim=0)))
 
 
 def _penalised(logits: Tensor, state: TextState, rule: Sampling) -> Tensor:

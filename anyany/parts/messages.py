@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any
 
 from anyany.errors import MediaError, PromptError
@@ -38,6 +39,8 @@ def as_messages(prompt: Any) -> tuple[Message, ...]:
     if isinstance(prompt, str | Media):
         return (Message("user", (prompt,)),)
     if not isinstance(prompt, Sequence) or isinstance(prompt, bytes):
+        if isinstance(prompt, PathLike) or _is_pillow(prompt):
+            _part("prompt", prompt)  # says how to open or wrap it
         raise PromptError(f"prompt: expected a part, a list of parts or chat messages, got {type(prompt).__name__}")
     if not prompt:
         raise PromptError("prompt: expected at least one part, got an empty list")
@@ -65,6 +68,8 @@ def _part(name: str, item: Any) -> str | Media:
         return item
     if isinstance(item, Mapping):
         return _chat_part(name, item)
+    if isinstance(item, PathLike):
+        raise PromptError(f"{name}: expected a string or media, got a path; open it, e.g. Image.open(path)")
     if _is_pillow(item):
         raise PromptError(f"{name}: expected a string or media, got a Pillow picture; wrap it: Image.from_pil(x)")
     raise PromptError(
@@ -81,7 +86,7 @@ def _chat_part(name: str, item: Mapping[str, Any]) -> str | Media:
         if media is not None:
             if kind == "image" and _is_pillow(value):
                 return media.from_pil(value)  # type: ignore[attr-defined]
-            if isinstance(item.get("path"), str):
+            if isinstance(item.get("path"), str | PathLike):
                 return media.open(item["path"])
             for key in ("base64", "url"):
                 if isinstance(item.get(key), str) and (key == "base64" or item[key][:5] == "data:"):

@@ -95,6 +95,14 @@ class TimeSeries(Media):
             raise MediaError(f"timeseries: expected a level among {self.levels or 'none'}, got {level}")
         return np.asarray(self.bands[self.levels.index(level)])
 
+    def with_bands(self) -> Self:
+        """The series with each band as columns of its own, such as ``load@0.9``; what ``save`` then keeps."""
+        if self.bands is None:
+            return self
+        names = [f"{column}@{level:g}" for level in self.levels for column in self.columns]
+        values = np.concatenate([self.values, *np.asarray(self.bands)], axis=1)
+        return type(self)(values, (*self.columns, *names), self.times, self.frequency)
+
     def __len__(self) -> int:
         return len(self.values)
 

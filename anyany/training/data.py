@@ -112,6 +112,8 @@ def packed(stream: Stream, planner: Planner, rows: int) -> list[Document]:
             raise TruncationError(f"source {name!r}: a sample has {document.rows} rows, a batch {rows}; raise rows")
         if document.rows == 0:
             raise DataError(f"source {name!r}: a sample is empty; leave it out")
+        if not any(piece.learn for piece in document.pieces):
+            raise DataError(f"source {name!r}: a sample has nothing to learn; what is learnt has the role 'assistant'")
         return document
 
     documents: list[Document] = []

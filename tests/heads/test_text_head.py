@@ -61,3 +61,26 @@ def test_the_repetition_penalty_divides_what_was_said():
     expected = torch.where(seen, torch.where(logits > 0, logits / 100, logits * 100), logits)
     assert int(picked.latents[0]) == int(expected.argmax()) != int(logits.argmax())
     assert int(picked.latents[1]) == int(head.logits(hidden[1, 0]).argmax())  # without a penalty nothing changes
+
+
+def test_marks_that_mean_the_same_add_up():
+    """The end is ruled out, but what the model gives to it counts for the mark that stands for it."""
+    head = TextHead(5, 4)
+    picker = TextPicker(head, torch.zeros(2, 4))  # marks 5 and 6; 4 is an end mark
+    scores = torch.tensor([[0.0, 2.0, 0.0, 0.0, 1.5, 1.4, 0.3]])
+    picker.logits = lambda hidden: scores[:, None].expand(len(hidden), 1, -1).clone()
+    allowed = torch.tensor([True, True, True, True, False, False, True])
+    rules, draws = [Sampling(temperature=0.0)], [torch.Generator()]
+    alone = picker.pick(torch.zeros(1, 1, 4), rules, draws, [TextState(allowed)])
+    assert alone.latents.tolist() == [1]
+    merged = picker.pick(torch.zeros(1, 1, 4), rules, draws, [TextState(allowed, leaving=torch.tensor([6, 4, 5]))])
+    assert merged.latents.tolist() == [6]
+    assert float(scores[0, [4, 5, 6]].logsumexp(0)) > 2.0
+    assert torch.allclose(merged.logprob, scores.log_softmax(-1)[:, 6])  # as the model has it, nothing merged
+    both = picker.pick(
+        torch.zeros(2, 1, 4),
+        rules * 2,
+        draws * 2,
+        [TextState(allowed), TextState(allowed, leaving=torch.tensor([6, 4, 5]))],
+    )
+    assert both.latents.tolist() == [1, 6]

@@ -65,7 +65,7 @@ def test_options_of_the_wrong_type_or_range(make_model, options):
     ids=str,
 )  # fmt: skip
 def test_a_modality_that_the_model_has_not_is_named(make_model, options):
-    with pytest.raises(UnknownModalityError, match=r"'smell'.*text, imu.*pip install anyany-smell"):
+    with pytest.raises(UnknownModalityError, match=r"'smell'.*text, imu.*another needs a plugin"):
         make_model().generate(["hello"], **options)
 
 
@@ -369,3 +369,17 @@ def test_media_do_not_change_when_the_array_that_made_them_does():
     assert image.key() == key
     with pytest.raises(ValueError, match="read-only"):
         image.pixels[0] = 1
+
+
+def test_paths_and_pillow_pictures_say_how_to_open_them(make_model, tmp_path):
+    from PIL import Image as Pillow
+
+    model, picture = make_model(), Pillow.new("RGB", (3, 4))
+    for prompt, way in ((tmp_path, "open"), ([tmp_path], "open"), (picture, "from_pil"), ([picture], "from_pil")):
+        with pytest.raises(PromptError, match=way):
+            model.generate(prompt)
+
+
+def test_a_modality_that_is_nearly_one_is_suggested(make_model):
+    with pytest.raises(UnknownModalityError, match="did you mean 'imu'"):
+        make_model().generate(["one"], want=["IMU"])

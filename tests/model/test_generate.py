@@ -46,6 +46,33 @@ def test_allow_limits_the_choice(make_model):
         assert "imu" not in model.generate(PROMPT, seed=seed, allow={"text"}, max_new_tokens=3).modalities
 
 
+@pytest.mark.parametrize("leaves_by", ["end", "imu"])
+@pytest.mark.parametrize(
+    ("options", "modalities"),
+    [({"want": ["text"]}, ("text",)), ({"want": ["text", "imu"]}, ("text", "imu")),
+     ({"want": ["text", "imu", "text"]}, ("text", "imu", "text"))],
+)  # fmt: skip
+def test_a_text_that_the_model_would_end_is_not_spun_out(make_model, monkeypatch, leaves_by, options, modalities):
+    """It says one word and leaves, by a mark that the caller has ruled out or not: the word stays one word."""
+    model = make_model(rows=2)
+    word, *_ = model.tokenizer.encode("one")
+    mark = {"end": min(model.tokenizer.marks.ends), "imu": model.text.vocab}[leaves_by]
+    said = []
+
+    def logits(self, hidden):
+        scores = torch.zeros(*hidden.shape[:-1], model.text.vocab + 1)
+        scores[..., 7] = 6.0  # the babble of a model that is not let go
+        scores[..., mark if said and said[-1] == "word" else word] = 9.0
+        said.append("word" if not said or said[-1] != "word" else "left")
+        return scores
+
+    monkeypatch.setattr("anyany.heads.text.TextPicker.logits", logits)
+    reply = model.generate(PROMPT, max_new_tokens=8, temperature=0.0, **options)
+    assert reply.modalities == modalities
+    texts = [part for part in reply.parts if isinstance(part, str)]
+    assert texts == [model.tokenizer.decode([word])] * len(texts)
+
+
 @pytest.mark.parametrize("kind", ["codes", "books", "regression", "flow"])
 def test_alone_equals_among_others(make_model, kind):
     model = make_model(kind=kind)

@@ -197,3 +197,14 @@ def test_what_is_neither_path_nor_bytes_is_a_typed_error(media):
             media.open(none)
         with pytest.raises(MediaError, match=f"{media.modality}: expected the bytes of a file"):
             media.from_bytes(none)
+
+
+def test_bands_are_kept_as_columns(tmp_path):
+    values = np.arange(6.0).reshape(3, 2)
+    bands = np.stack([values - 1, values, values + 1])
+    series = TimeSeries(values, ("a", "b"), None, "h", levels=(0.1, 0.5, 0.9), bands=bands)
+    again = TimeSeries.open(series.with_bands().save(tmp_path / "forecast.csv"))
+    assert again.columns == ("a", "b", "a@0.1", "b@0.1", "a@0.5", "b@0.5", "a@0.9", "b@0.9")
+    np.testing.assert_array_equal(again.values[:, 6:], series.band(0.9))
+    plain = TimeSeries(values)
+    assert plain.with_bands() is plain

@@ -109,3 +109,13 @@ def test_a_run_from_a_file_passes_over_a_broken_line(make_model, folder):
     assert any("line 4: not a line of JSON" in r["error"] for r in reports)
     with pytest.raises(Exception, match=r"line 4|no component for 'image'"):
         Run(make_recipe(recipe), folder / "strict", make_model()).run()
+
+
+def test_a_conversation_without_an_answer_is_named(make_model, folder):
+    write(folder, {"messages": [{"role": "user", "content": "which?"}, {"role": "user", "content": "one"}]})
+    recipe = {
+        "name": "lines", "model": "unused", "rates": {"": 1e-3}, "steps": 2, "rows": 64,
+        "sources": {"lines": {"factory": "anyany.training.jsonl:Lines", "options": {"path": f"{folder}/data.jsonl"}}},
+    }  # fmt: skip
+    with pytest.raises(DataError, match=r"source 'lines': a sample has nothing to learn.*'assistant'"):
+        Run(make_recipe(recipe), folder / "run", make_model()).run()
