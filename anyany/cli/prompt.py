@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import mimetypes
-import sys
 from pathlib import Path
 
 from anyany import parts
-from anyany.errors import UnsupportedMediaError
+from anyany.errors import PromptError, UnsupportedMediaError
 from anyany.parts import Media
 
 SUFFIXES: dict[str, type[Media]] = {
@@ -23,11 +22,12 @@ _TEXT = "text:"
 
 
 def read_part(word: str) -> str | Media:
-    """A word as a part: ``text:...`` is text, an existing file with a media suffix is media, all else is text.
+    """A word as a part: ``text:...`` is text, a file with a media suffix is media, all else is text.
 
     ``moves.glb#Walk`` is the clip ``Walk`` of a file with several.
 
     Raises:
+        PromptError: A word that looks like a file of media is none.
         MediaError: The file is damaged, too large, empty, or of a format that is not read.
     """
     if word.startswith(_TEXT):
@@ -45,8 +45,8 @@ def read_part(word: str) -> str | Media:
         return word
     if _is_file(word):
         return media.open(word)
-    if not any(letter.isspace() for letter in word):  # a sentence may end in "photo.png?", a path has no blanks
-        print(f"note: there is no file {word}; it is taken as text (text:{word} says so quietly)", file=sys.stderr)
+    if not any(letter.isspace() for letter in word):  # a sentence may end in "photo.png", a single word is a file
+        raise PromptError(f"{word}: there is no such file; check the path, or write text:{word} to say it as text")
     return word
 
 

@@ -112,8 +112,12 @@ def test_words_that_are_text(tmp_path, monkeypatch, capsys):
     assert read_part("text:seven.png") == "seven.png"
     assert read_part("text:text:x") == "text:x"
     assert capsys.readouterr().err == ""
-    assert read_part("eight.png") == "eight.png"
-    assert "no file eight.png" in capsys.readouterr().err
+
+
+def test_a_misspelt_file_is_no_text(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["generate", "what?", "eight.png", "--model", "nowhere"]) == 1
+    assert "eight.png: there is no such file" in capsys.readouterr().err
 
 
 def test_files_are_opened_by_suffix(tmp_path):
