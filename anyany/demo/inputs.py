@@ -66,7 +66,7 @@ def gather(model: Model) -> Inputs:
         origins.append("movement: the model's own, for want of clips (set ANYANY_DATA)")
     origins.append("clip: a scikit-learn digit, moved across the picture")
     return Inputs(
-        three=scan(scans[3][4]), seven=scan(scans[7][0]), four_spoken=audio, clip=moved(scans[5][1]),
+        three=scan(scans[3][4]), seven=scan(scans[7][9]), four_spoken=audio, clip=moved(scans[6][0]),
         series=series, short=TimeSeries.from_array([12, 11, 12, 13, 12, 12, 16, 22, 29, 35, 41, 44]),
         motion=motion, origins=tuple(origins),
     )  # fmt: skip
