@@ -15,14 +15,15 @@ from anyany import TimeSeries
 LEVELS = (0.1, 0.5, 0.9)
 
 
-def banded(forecast: TimeSeries) -> TimeSeries:
-    """For each column of a forecast, one column per level."""
+def banded(forecast: TimeSeries, points: int) -> TimeSeries:
+    """For each column of a forecast, one column per level; the first ``points`` of it."""
     names, values = [], []
     for index, name in enumerate(forecast.columns):
         for level in LEVELS:
             names.append(f"{name} {level:.0%}")
-            values.append(forecast.band(level)[:, index])
-    return TimeSeries(np.stack(values, axis=1), tuple(names), forecast.times, forecast.frequency)
+            values.append(forecast.band(level)[:points, index])
+    times = None if forecast.times is None else forecast.times[:points]
+    return TimeSeries(np.stack(values, axis=1), tuple(names), times, forecast.frequency)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -43,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     patch = model.codecs["timeseries/patches"].patch
     rows = -(-args.points // patch) * len(past.columns)
     reply = model.generate([past, "How does it go on?"], want=["timeseries"], budgets={"timeseries": rows})
-    forecast = banded(reply.parts[0])
+    forecast = banded(reply.parts[0], args.points)
     forecast.save(args.out)
     print(f"{len(past)} points seen, {len(forecast)} points forecast: {args.out}")
 
