@@ -40,6 +40,7 @@ docs: setup
 mini: setup
 	$(BIN)/anyany train anyany/mini/recipes/codecs.toml --out runs/mini-codecs
 	$(BIN)/anyany train anyany/mini/recipes/codecs-fine.toml --out runs/mini-codecs-fine
+	$(BIN)/anyany train anyany/mini/recipes/continuations.toml --out runs/mini-continuations
 	$(BIN)/anyany train anyany/mini/recipes/bind.toml --out runs/mini-bind
 	$(BIN)/anyany train anyany/mini/recipes/mini.toml --out runs/mini
 	$(BIN)/anyany train anyany/mini/recipes/mini-fine.toml --out runs/mini-fine

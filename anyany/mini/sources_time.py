@@ -74,8 +74,8 @@ class Forecasts:
     def __len__(self) -> int:
         return len(self.channels) * (TRAIN_ROWS - LOOKBACK - HORIZON)
 
-    def sample(self, index: int, draw: np.random.Generator) -> list[Message]:
-        """One conversation."""
+    def stretch(self, index: int, draw: np.random.Generator) -> tuple[TimeSeries, TimeSeries]:
+        """Past and future of a window, now and then upside down or with a shorter past."""
         start, channel = divmod(index, len(self.channels))
         _, column, values = self.channels[channel]
         values = values * draw.choice([-1.0, 1.0], p=[0.2, 0.8]) if draw.random() < 0.5 else values
@@ -85,7 +85,20 @@ class Forecasts:
             TimeSeries.from_array(v, columns=[column], frequency="h")
             for v in (values[middle - past : middle], values[middle : middle + HORIZON])
         )
+        return before, after
+
+    def sample(self, index: int, draw: np.random.Generator) -> list[Message]:
+        """One conversation."""
+        before, after = self.stretch(index, draw)
         return conversation(draw, asked(draw, before, CONTINUE), [after])
+
+
+class Continuations(Forecasts):
+    """Pairs of past and future for the training of the series codec."""
+
+    def sample(self, index: int, draw: np.random.Generator) -> Any:
+        """One pair."""
+        return self.stretch(index, draw)
 
 
 class Captions:

@@ -70,7 +70,7 @@ class Sequences:
 
 
 class Codecs:
-    """Codecs by their own losses: reconstruction, commitment."""
+    """Codecs by their own losses. A sample is one part, or a pair: a part and what continues it."""
 
     def __init__(self, model: Model, recipe: Recipe) -> None:
         self.codecs, self.rows = model.planner.codecs, recipe.rows
@@ -85,12 +85,17 @@ class Codecs:
             prepared.setdefault(modality, []).append(one)
         return prepared
 
-    def _prepare(self, source: str, media: Any) -> tuple[str, Any]:
-        if not isinstance(media, Media) or media.modality not in self.codecs:
-            raise DataError(
-                f"source {source!r}: the codec task takes media of {', '.join(self.codecs)}, got {type(media).__name__}"
-            )
-        return media.modality, self.codecs[media.modality][1].prepare(media)
+    def _prepare(self, source: str, sample: Any) -> tuple[str, Any]:
+        before, media = sample if isinstance(sample, tuple) and len(sample) == 2 else (None, sample)
+        for part in (media,) if before is None else (before, media):
+            if not isinstance(part, Media) or part.modality not in self.codecs:
+                raise DataError(
+                    f"source {source!r}: the codec task takes media of {', '.join(self.codecs)}, or a pair of one and "
+                    f"what continues it; got {type(part).__name__}"
+                )
+        if before is not None and before.modality != media.modality:
+            raise DataError(f"source {source!r}: {media.modality} cannot continue {before.modality}; give both alike")
+        return media.modality, self.codecs[media.modality][1].prepare(media, before)
 
     def loss(self, batch: Mapping[str, Any]) -> tuple[Tensor, Terms]:
         """Sum of the terms of all codecs."""

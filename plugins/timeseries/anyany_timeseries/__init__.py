@@ -25,6 +25,6 @@ def anyany_codecs():
         modality="timeseries",
         factory="anyany_timeseries.codec:build_codec",
         latents=Vectors(dim=25, objective="regression", quantiles=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)),
-        config={"patch": 24, "patches": 8},
-        can=Capabilities(trainable=False, quantiles=True, limits={"rows": 1024}),
+        config={"patch": 24, "patches": 8, "past": 336},
+        can=Capabilities(quantiles=True, limits={"rows": 1024}),
     )

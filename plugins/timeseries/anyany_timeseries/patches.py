@@ -79,6 +79,13 @@ def cut(media: TimeSeries, scale: Units, patch: int, *, end: bool) -> Array:
     return padded.reshape(count, patch, -1).transpose(0, 2, 1).astype(np.float32)
 
 
+def ending(media: TimeSeries, count: int) -> Array:
+    """The last ``count`` values of each column in its own units, ``(C, count)``; 0, the mean, where nothing is."""
+    scale, values = units(media), media.values[-count:]
+    scaled = np.nan_to_num((values / 2 - scale.mean / 2) / (scale.deviation / 2), posinf=0.0, neginf=0.0)
+    return np.pad(scaled, ((count - len(values), 0), (0, 0))).T.astype(np.float32)
+
+
 def coordinates(patches: int, columns: int) -> Array:
     """``(P * C, 3)``: patch, column, 0; patches in order of time, their columns side by side."""
     at, column = np.divmod(np.arange(patches * columns), columns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -22,7 +23,17 @@ def encoder():
 
 @pytest.fixture
 def codec():
-    return registry().build(registry().codec("timeseries")).eval()
+    """One that forecasts something."""
+    torch.manual_seed(0)
+    codec = registry().build(registry().codec("timeseries")).eval()
+    torch.nn.init.normal_(codec.forecast.weight, std=0.05)
+    return codec
+
+
+def silent(codec):
+    """The codec, forecasting nothing."""
+    torch.nn.init.zeros_(codec.forecast.weight)
+    return codec
 
 
 def walk(length, columns=1, seed=0):
@@ -74,7 +85,7 @@ def test_any_finite_number_has_units(encoder, codec, column):
 def test_units_times_and_columns_carry_over(codec):
     times = np.datetime64("2020-01-01T00", "ns") + np.arange(48) * np.timedelta64(1, "h")
     past = TimeSeries(walk(48).values, ("oil",), times, "h")
-    made = codec.decode(torch.zeros(2, 25) + torch.eye(25)[24], past)
+    made = silent(codec).decode(torch.zeros(2, 25) + torch.eye(25)[24], past)
     assert made.columns == ("oil",)
     assert made.frequency == "h"
     assert made.times[0] == np.datetime64("2020-01-03T00")
@@ -95,8 +106,49 @@ def test_missing_values_and_constant_columns(encoder, codec):
     values[3:9, 0], values[:, 1], values[:, 2] = np.nan, np.nan, 7.0
     series = TimeSeries(values)
     assert encoder([encoder.prepare(series)]).isfinite().all()
-    again = codec.decode(codec.encode([codec.prepare(series)]), series)
+    again = codec.decode(codec.encode([codec.prepare(series, series)]), series)
     np.testing.assert_allclose(again.values, values, rtol=1e-5)
+
+
+def test_rows_hold_what_the_forecast_of_each_column_does_not_say(codec):
+    past, future = walk(400, 3), walk(250, 3, seed=5)  # eleven patches, of which eight are forecast
+    rows = codec.encode([codec.prepare(future, past)]).view(11, 3, 25).detach()
+    plain = silent(deepcopy(codec)).encode([codec.prepare(future, past)]).view(11, 3, 25).detach()
+    assert plain.isfinite().sum() == rows.isfinite().sum()
+    for column in range(3):
+        end = past.values[-codec.past :, column]
+        scaled = (end - past.values[:, column].mean()) / past.values[:, column].std()
+        said = codec.forecast.weight.detach().numpy() @ scaled
+        got = (plain - rows)[:, column, :24].numpy().ravel()
+        np.testing.assert_allclose(got[:192], said, atol=1e-4)
+        assert not np.nan_to_num(got[192:]).any()
+    torch.testing.assert_close(rows[..., 24], plain[..., 24])
+
+
+def test_a_short_past_counts_as_its_mean_before_it_begins(codec):
+    short = TimeSeries.from_array([1.0, 2.0, 4.0, 1.0])
+    end = codec.prepare(walk(24), short).arrays["past"]
+    np.testing.assert_allclose(end[0, -4:], (short.values[:, 0] - 2) / np.sqrt(1.5), rtol=1e-6)
+    assert not end[0, :-4].any()
+    assert not codec.prepare(walk(24)).arrays["past"].any()
+
+
+def test_the_codec_learns_to_go_on(codec):
+    """Of sines of one day, the linear map soon knows the next day."""
+    draw = np.random.default_rng(0)
+    hours = np.arange(120)
+
+    def pair():
+        values = draw.uniform(1, 9) * np.sin(2 * np.pi * hours / 24 + draw.uniform(0, 6)) + draw.uniform(-50, 50)
+        return codec.prepare(TimeSeries.from_array(values[96:]), TimeSeries.from_array(values[:96]))
+
+    optimizer = torch.optim.Adam(codec.parameters(), lr=3e-3)
+    for _ in range(60):
+        loss = codec.loss([pair() for _ in range(16)])["forecast"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert codec.loss([pair() for _ in range(16)])["forecast"] < 0.02
 
 
 def test_any_number_of_rows_decodes(codec):
