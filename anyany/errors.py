@@ -136,3 +136,9 @@ class DataError(AnyanyError):
     """A data set is missing or damaged; the message says where it was looked for."""
 
     code = "bad_data"
+
+
+class AdapterError(AnyanyError):
+    """An adapter cannot be made, read, or used with this model."""
+
+    code = "adapter_error"

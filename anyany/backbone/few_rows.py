@@ -167,9 +167,9 @@ def _feed(ff: nn.Module, x: Tensor, residual: Tensor) -> Tensor:
 
 
 def linear(module: nn.Module, x: Tensor, residual: Tensor | None = None) -> Tensor:
-    """A projection, and what it is added to; whatever stands in the place of a plain one is called as it is."""
+    """A projection, and what it is added to; one with hooks, or what stands in its place, is called as it is."""
     weights = module._parameters
-    if type(module) is not nn.Linear or (residual is not None and weights["bias"] is not None):
+    if type(module) is not nn.Linear or module._forward_hooks or (residual is not None and weights["bias"] is not None):
         return module(x) if residual is None else residual + module(x)
     if residual is None:
         return F.linear(x, weights["weight"], weights["bias"])  # type: ignore[arg-type]

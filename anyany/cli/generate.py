@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"text, or a file that ends in {', '.join(SUFFIXES)}; text:... is text in any case",
     )  # fmt: skip
     add("--model", default="mini", metavar="M", help="a checkpoint directory; the embedded model by default")
+    add("--adapter", metavar="DIR", help="an adapter of that checkpoint")
     add("--want", type=_words, metavar="A,B", help="the exact modalities of the reply, in order: text,image")
     add("--allow", type=_words, metavar="A,B", help="modalities among which the model may choose")
     add("--out", type=Path, default=Path("out"), metavar="DIR", help="folder for media of the reply (default: out)")
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     prompt = [read_part(word) for word in args.parts]
     from anyany.model import load
 
-    model = load(args.model)
+    model = load(args.model, adapter=args.adapter)
     options = {name: getattr(args, name) for name in ("want", "allow", "max_new_tokens", "stop")}
     for name, *_ in NUMBERS:
         options[name] = _values(f"--{name.replace('_', '-')}", getattr(args, name))

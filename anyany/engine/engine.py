@@ -20,11 +20,14 @@ from torch import Tensor
 
 from anyany.backbone import Backbone
 from anyany.backbone.cache import KVPool, Run
+from anyany.backbone.lora import LoRA, using
 from anyany.errors import CacheError, LayoutError
 from anyany.heads.steps import Drop, Fork, Join, Pick, Picked, Result, Step
 
 Conversation = Generator[Any, Result, None]
 FIRST_ROWS = 64
+Job = tuple[Step, Run, LoRA | None]
+"""Rows that go through the backbone: where they go in the cache, and with which adapter."""
 
 
 @dataclass(eq=False)
@@ -35,6 +38,7 @@ class Live:
         conversation: The generator that asks.
         draw: Its random generator; nobody else draws from it.
         failed: Called with the exception when the request fails.
+        adapter: What its rows go through beside the weights.
         runs: Its own run, then those of its branches.
         ask: The step, or the branch, that it waits for.
         steps: Engine steps in which it took part.
@@ -44,6 +48,7 @@ class Live:
     conversation: Conversation
     draw: torch.Generator
     failed: Callable[[BaseException], None]
+    adapter: LoRA | None = None
     runs: list[Run] = field(default_factory=list)
     ask: Step | Fork | None = None
     steps: int = 0
@@ -74,10 +79,11 @@ class Engine:
         self.live: list[Live] = []
 
     def submit(
-        self, conversation: Conversation, draw: torch.Generator, failed: Callable[[BaseException], None]
-    ) -> Live:
+        self, conversation: Conversation, draw: torch.Generator, failed: Callable[[BaseException], None],
+        adapter: LoRA | None = None,
+    ) -> Live:  # fmt: skip
         """Queue a request; it is admitted when the cache has room."""
-        request = Live(conversation, draw, failed)
+        request = Live(conversation, draw, failed, adapter)
         self.waiting.append(request)
         return request
 
@@ -197,22 +203,26 @@ class Engine:
         A fork for which there are no rows waits while others live: ``again`` is that fork.
         """
         try:
-            ask: Any = again or request.conversation.send(answer)  # type: ignore[arg-type]
-            while not isinstance(ask, Step):
-                request.ask = ask if isinstance(ask, Fork) else None
-                try:
-                    self._serve(request, ask)
-                except CacheError:
-                    if isinstance(ask, Fork) and len(self.live) > 1:
-                        return
-                    raise
-                ask = request.conversation.send(Result())
-            _check(ask, self.backbone.width)
-            request.ask = ask
+            with using(request.adapter):
+                self._exchange(request, answer, again)
         except StopIteration:
             request.done, request.ask = True, None
         except Exception as error:  # one failing request never harms another
             self._fail(request, error)
+
+    def _exchange(self, request: Live, answer: Result | None, again: Fork | None) -> None:
+        ask: Any = again or request.conversation.send(answer)  # type: ignore[arg-type]
+        while not isinstance(ask, Step):
+            request.ask = ask if isinstance(ask, Fork) else None
+            try:
+                self._serve(request, ask)
+            except CacheError:
+                if isinstance(ask, Fork) and len(self.live) > 1:
+                    return
+                raise
+            ask = request.conversation.send(Result())
+        _check(ask, self.backbone.width)
+        request.ask = ask
 
     def _serve(self, request: Live, ask: Drop | Fork | Join) -> None:
         if isinstance(ask, Drop):
@@ -233,14 +243,16 @@ class Engine:
         request.runs.append(branch)
         if len(ask.rows):
             step = Step(ask.rows, ask.coordinates)
-            self._pass([(step, branch)])
+            self._pass([(step, branch, request.adapter)])
 
     # One packed forward.
 
     def _forward(self, asking: list[Live]) -> list[Any]:
         """Hidden states ``(G, n, D)`` of each asking request, or what it failed with."""
         try:
-            hidden = self._pass([(request.ask, run) for request in asking for run in request.runs])  # (T, D)
+            hidden = self._pass(
+                [(request.ask, run, request.adapter) for request in asking for run in request.runs]
+            )  # (T, D)
         except Exception as error:
             if len(asking) == 1:
                 return [error]
@@ -253,19 +265,22 @@ class Engine:
             request.steps += 1
         return answers
 
-    def _pass(self, jobs: list[tuple[Any, Run]]) -> Tensor:
+    def _pass(self, jobs: list[Job]) -> Tensor:
         """Rows of all jobs through the backbone, ``(T, D)``; if that fails, no run has grown."""
-        lengths = [run.length for _, run in jobs]
+        lengths = [run.length for _, run, _ in jobs]
+        segments = [(adapter, len(ask.rows)) for ask, _, adapter in jobs]
+        alike = all(adapter is jobs[0][2] for _, _, adapter in jobs)
         try:
-            return self._through(jobs)
+            with using(jobs[0][2] if alike else segments):
+                return self._through(jobs)
         except Exception:
-            for (_, run), length in zip(jobs, lengths, strict=True):
+            for (_, run, _), length in zip(jobs, lengths, strict=True):
                 self.pool.rollback(run, run.length - length)
             raise
 
-    def _through(self, jobs: list[tuple[Any, Run]]) -> Tensor:
+    def _through(self, jobs: list[Job]) -> Tensor:
         intervals, slots = [], []
-        for ask, run in jobs:
+        for ask, run, _ in jobs:
             before = run.length
             slots.append(self.pool.append(run, len(ask.rows)))
             intervals.append(_intervals(ask, run, before))
@@ -279,20 +294,20 @@ class Engine:
                 slots=slice(*slots[0]),
             )
         return self.backbone(
-            torch.cat([ask.rows for ask, _ in jobs]).to(self.dtype),
-            torch.cat([ask.coordinates for ask, _ in jobs]),
+            torch.cat([ask.rows for ask, _, _ in jobs]).to(self.dtype),
+            torch.cat([ask.coordinates for ask, _, _ in jobs]),
             torch.cat(intervals),
             cache=self.pool,
             slots=torch.tensor([row for slot in slots for row in range(*slot)]),
         )
 
     def _pick(self, asking: list[Live], hidden: list[Any]) -> list[Any]:
-        """One sampling call per head; an answer is fields of a ``Result``, none without a pick, or an exception."""
+        """One sampling call per head and adapter; an answer is fields of a ``Result``, if any, or an exception."""
         answers: list[Any] = [{}] * len(asking)
-        groups: dict[tuple[int, int], list[int]] = {}
+        groups: dict[tuple[int, int, int], list[int]] = {}
         for index, request in enumerate(asking):
             if isinstance(hidden[index], Tensor) and request.ask is not None and request.ask.pick is not None:
-                key = (id(request.ask.pick.picker), len(hidden[index]))
+                key = (id(request.ask.pick.picker), id(request.adapter), len(hidden[index]))
                 groups.setdefault(key, []).append(index)
         for members in groups.values():
             last = torch.stack([hidden[i][:, -1] for i in members])  # (B, G, D)
@@ -307,14 +322,15 @@ class Engine:
 
 
 def _sample(requests: list[Live], last: Tensor) -> list[Any]:
-    """One call of the head that B requests share, on hidden states ``(B, G, D)``; if it fails, each alone."""
+    """One call of the head, and with the adapter, that B requests share, on ``(B, G, D)``; if it fails, each alone."""
     if not requests:
         return []
     picks: list[Pick] = [request.ask.pick for request in requests]  # type: ignore[union-attr,misc]
     draws = [request.draw for request in requests]
     before = [draw.get_state() for draw in draws]
     try:
-        picked = picks[0].picker.pick(last, [p.rule for p in picks], draws, [p.state for p in picks])
+        with using(requests[0].adapter):
+            picked = picks[0].picker.pick(last, [p.rule for p in picks], draws, [p.state for p in picks])
         if not len(picked.latents) == len(picked.end) == len(requests):
             raise LayoutError(f"head: expected samples for {len(requests)} requests, got {len(picked.latents)}")
         return _apart(picked)

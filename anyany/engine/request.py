@@ -24,6 +24,7 @@ class Options:
         budgets: Budget of rows per modality and span.
         max_parts: The reply ends after so many parts.
         stop: Strings that end the reply; they are not part of it.
+        adapter: Name of the adapter; ``None`` is the one that the model uses, ``"none"`` is no one.
         seed: Seeds every draw of this request.
         sampling: Rule by modality; ``text`` among them.
     """
@@ -34,6 +35,7 @@ class Options:
     budgets: Mapping[str, int] = field(default_factory=dict)
     max_parts: int = 16
     stop: tuple[str, ...] = ()
+    adapter: str | None = None
     seed: int = 0
     sampling: Mapping[str, Sampling] = field(default_factory=dict)
 
@@ -99,6 +101,7 @@ def make_options(
         budgets={name: whole(f"budgets[{name!r}]", rows, 1, MAX_TOKENS) for name, rows in budgets.items()},
         max_parts=whole("max_parts", given.get("max_parts", 16), 1, 1024),
         stop=_stops(given.get("stop", ())),
+        adapter=_name("adapter", given.get("adapter")),
         seed=whole("seed", seed, 0, MAX_SEED),
         sampling={name: _sampling(name, defaults.get(name, {}), given) for name in emits},
     )
@@ -156,6 +159,12 @@ def _stops(stop: Any) -> tuple[str, ...]:
     if not all(isinstance(s, str) and s for s in stops):
         raise RequestError(f"stop: expected non-empty strings, got {stop!r}")
     return stops
+
+
+def _name(name: str, given: Any) -> str | None:
+    if given is not None and not isinstance(given, str):
+        raise RequestError(f"{name}: expected a name, got {given!r:.60}")
+    return given
 
 
 def _sampling(modality: str, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Sampling:

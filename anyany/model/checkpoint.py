@@ -7,10 +7,7 @@ else. Everything is written to a temporary directory beside the target, synced, 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +28,7 @@ from anyany.errors import (
     UnknownModalityError,
 )
 from anyany.model.build import BuildConfig, build
+from anyany.model.directory import write_directory
 from anyany.model.tokenizer import TextTokenizer
 from anyany.plugin.registry import Registry, registry
 
@@ -53,36 +51,11 @@ def save(model: Model, path: Path, *, dtype: torch.dtype | None = None) -> None:
     Raises:
         CheckpointError: ``path`` holds something else, or cannot be written.
     """
-    path = path.absolute()
-    if path.exists() and not _replaceable(path):
-        raise CheckpointError(f"{path}: expected a new directory or a checkpoint, found other files; choose another")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        try:
-            _write(model, temporary, dtype)
-            for file in temporary.iterdir():
-                file.chmod(0o644)
-                _sync(file)
-            temporary.chmod(0o755)
-            _sync(temporary)
-            _swap(temporary, path)
-            _sync(path.parent)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    except (OSError, SafetensorError) as error:
-        why = getattr(error, "strerror", None) or "the disk refused"
-        raise CheckpointError(
-            f"{path}: cannot be written ({why}); free some space, or choose another folder"
-        ) from error
+    write_directory(path, lambda folder: _write(model, folder, dtype), _is_checkpoint)
 
 
-def _replaceable(path: Path) -> bool:
-    """Whether a directory is empty, or a checkpoint of ours; a config.json of others is not enough."""
-    if not path.is_dir():
-        return False
-    if not any(path.iterdir()):
-        return True
+def _is_checkpoint(path: Path) -> bool:
+    """Whether a directory is a checkpoint of ours; a config.json of others is not enough."""
     try:
         return {"format", "backbone", "text"} <= set(read_json(path / "config.json"))
     except CheckpointError:
@@ -271,26 +244,3 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise CheckpointError(f"{path}: expected a JSON object, got {type(data).__name__}")
     return data
-
-
-def _swap(temporary: Path, path: Path) -> None:
-    old = None
-    if path.exists():
-        old = path.with_name(f".{path.name}.old-{os.getpid()}")
-        path.rename(old)
-    try:
-        temporary.rename(path)
-    except OSError:
-        if old is not None:
-            old.rename(path)
-        raise
-    if old is not None:
-        shutil.rmtree(old)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -19,7 +19,7 @@ from anyany.plugin.registry import Registry
 
 def load(
     path: str | Path = "mini", *, missing: str = "error", device: str | torch.device = "auto",
-    dtype: str | torch.dtype | None = None, plugins: Registry | None = None,
+    dtype: str | torch.dtype | None = None, adapter: str | Path | None = None, plugins: Registry | None = None,
 ) -> Model:  # fmt: skip
     """Load a model.
 
@@ -30,10 +30,12 @@ def load(
         device: ``auto`` takes a GPU where there is one.
         dtype: Type of the weights, such as ``"bfloat16"``; ``None`` is float32 for our checkpoints, the
             file's own otherwise. A component that does not run in it (see its spec's ``can.dtypes``) keeps its own.
+        adapter: Directory of an adapter, which is then in use.
         plugins: Where components come from; the machine's own by default.
 
     Raises:
         CheckpointError: There is no checkpoint, it is damaged, or there is no such device or type.
+        AdapterError: The adapter is damaged, or belongs to another base.
         MissingPluginError: A component's plugin is not installed.
     """
     if not isinstance(path, str | Path):
@@ -51,7 +53,11 @@ def load(
         from anyany.importers.huggingface import load_huggingface
 
         model = load_huggingface(folder, dtype=dtype)
-    return _cast(model, dtype).to(device)
+    model = _cast(model, dtype).to(device)
+    if adapter is not None:
+        model.load_adapter(adapter)
+        model.adapters.use("default")
+    return model
 
 
 def _dtype(given: str | torch.dtype | None) -> torch.dtype | None:

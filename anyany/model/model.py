@@ -20,6 +20,7 @@ from anyany.errors import CacheError
 from anyany.heads.base import Head
 from anyany.heads.text import TextHead, TextPicker
 from anyany.model import assembly, running, scoring
+from anyany.model.adapters import Adapters
 from anyany.model.document import Document, Planner
 from anyany.model.projector import Projector
 from anyany.model.reply import Reply
@@ -66,7 +67,7 @@ class Model(nn.Module):
 
     ``components`` holds everything that has weights, by name: ``backbone``, ``text``,
     ``encoder/<id>``, ``projector/<id>``, ``codec/<id>``, ``head/<id>``; each is one shard of a
-    checkpoint, and one line of a recipe.
+    checkpoint, and one line of a recipe. ``adapters`` are LoRA beside them.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Model(nn.Module):
         for d in decoders:
             parts[f"codec/{d.name}"], parts[f"head/{d.name}"] = d.codec, d.head  # type: ignore[assignment]
         self.components = nn.ModuleDict(parts)
+        self.adapters = Adapters(parts)
         self.encoders = {e.name: e.encoder for e in encoders}
         self.projectors = {e.name: e.projector for e in encoders}
         self.codecs = {d.name: d.codec for d in decoders}
@@ -174,7 +176,7 @@ class Model(nn.Module):
             seed: Seeds every draw.
             **options: ``want``, ``allow``, ``max_new_tokens``, ``budgets``, ``max_parts``, ``stop``,
                 ``temperature``, ``top_k``, ``top_p``, ``repetition_penalty``, ``guidance``, ``steps``,
-                ``do_sample``. A sampling value is a number, or a mapping from modality to number.
+                ``do_sample``, ``adapter``. A sampling value is a number, or a mapping from modality to number.
 
         Raises:
             AnyanyError: A typed error that names the part or option at fault.
@@ -191,7 +193,8 @@ class Model(nn.Module):
             seed: Of the first request.
             errors: ``raise`` a wrong prompt or option at once and the first error of a request when all are
                 done, or ``return`` each in place of its reply.
-            **options: As for ``generate``; ``cache_rows`` and ``max_live`` bound the cache and the batch.
+            **options: As for ``generate``; ``adapter`` may be a list, one name for each prompt. ``cache_rows``
+                and ``max_live`` bound the cache and the batch.
         """
         return running.generate_batch(self, prompts, seed=seed, errors=errors, options=options)
 
@@ -255,6 +258,22 @@ class Model(nn.Module):
         from anyany.model.compose import load
 
         return load(path, **options)
+
+    def save_adapter(self, name: str, path: str | Path) -> None:
+        """Write an adapter in the form of PEFT, atomically."""
+        from anyany.model.adapter_files import save_adapter
+
+        save_adapter(self.adapters, name, Path(path))
+
+    def load_adapter(self, path: str | Path, name: str = "default") -> None:
+        """Read an adapter in the form of PEFT; ``adapters.use(name)`` or a request's ``adapter=name`` puts it to use.
+
+        Raises:
+            AdapterError: It belongs to another base, is damaged, or the name is taken.
+        """
+        from anyany.model.adapter_files import load_adapter
+
+        load_adapter(self.adapters, name, Path(path))
 
     def host(self, rows: int | None = None) -> Host:
         """The model as conversations see it; ``rows`` is the most that a prompt may have."""

@@ -40,7 +40,8 @@ class Request:
         self.error: BaseException | None = None
         draw = torch.Generator(device="cpu").manual_seed(options.seed)
         conversation = Conversation(host, as_messages(prompt), options, draw, self.events.append)
-        self.live: Live = engine.submit(conversation.run(), draw, self._failed)
+        adapter = host.model.adapters.chosen(options.adapter)
+        self.live: Live = engine.submit(conversation.run(), draw, self._failed, adapter)
 
     def _failed(self, error: BaseException) -> None:
         self.error = error
@@ -60,6 +61,15 @@ def _engine(model: Model, options: dict[str, Any]) -> Engine:
     )
 
 
+def _adapters(given: Any, count: int) -> list[Any]:
+    """The adapter of each of so many prompts; one stands for all."""
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        return [given] * count
+    if len(given) != count:
+        raise RequestError(f"adapter: expected one name, or one for each of {count} prompts, got {len(given)}")
+    return list(given)
+
+
 def generate_batch(
     model: Model, prompts: Sequence[Any], *, seed: int, errors: str, options: Mapping[str, Any]
 ) -> list[Any]:
@@ -69,13 +79,14 @@ def generate_batch(
     if isinstance(prompts, str) or not isinstance(prompts, Sequence):
         raise PromptError(f"prompts: expected a list of prompts, got {type(prompts).__name__}")
     seed, options = whole("seed", seed, 0, MAX_SEED - len(prompts)), dict(options)
+    names = _adapters(options.pop("adapter", None), len(prompts))
     engine = _engine(model, options)
     host = model.host(engine.pool.capacity)
     outcomes: list[Any] = []
     with torch.inference_mode():
         for index, prompt in enumerate(prompts):
             try:
-                made = make_options(model.emits, model.generation, seed + index, options)
+                made = make_options(model.emits, model.generation, seed + index, {**options, "adapter": names[index]})
                 outcomes.append(Request(engine, host, prompt, made))
             except Exception as error:
                 if errors == "raise":
