@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from anyany.errors import MediaDecodeError, MediaError, UnsupportedMediaError
+from anyany.errors import MediaDecodeError, MediaError, MediaTooLargeError, UnsupportedMediaError
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -46,12 +46,20 @@ class Media:
             raise MediaDecodeError(
                 f"{cls.modality}: expected a path, got {type(path).__name__}; for bytes use {cls.__name__}.from_bytes"
             )
+        from anyany.media.limits import DEFAULT
+
         try:
-            return Path(path).read_bytes()
+            with Path(path).open("rb") as file:  # a device has no size to look at, so the limit holds for what comes
+                data = file.read(DEFAULT.bytes + 1)
         except (OSError, ValueError):
             raise MediaDecodeError(
                 f"{cls.modality}: cannot read the file {Path(path).name!r}; check the path"
             ) from None
+        if len(data) > DEFAULT.bytes:
+            raise MediaTooLargeError(
+                f"{cls.modality}: a file may have {DEFAULT.bytes} bytes, {Path(path).name!r} has more"
+            )
+        return data
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
