@@ -1,7 +1,7 @@
 """Samples from parquet files, one a row, by pyarrow.
 
-A row has one of the columns ``messages``, ``pair`` and ``part``, as in ``anyany.training.samples``, nested or as text of
-JSON; with a template, columns of any name. Paths are relative to the folder of the file.
+A row has one of the columns ``messages``, ``pair`` and ``part``, as in ``anyany.training.samples``, nested or as text
+of JSON; with a template, columns of any name. Paths are relative to the folder of the file.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Samples from WebDataset shards: tar files whose members ``KEY.jpg``, ``KEY.txt``, ``KEY.json`` are one sample.
 
-``KEY.json`` is a sample as in ``anyany.training.samples``, whose parts name members of the same key as ``path``, by suffix
-or whole name. With a template, the members are columns by suffix: ``{jpg}``, ``{txt}``, ``{json.caption}``. Nothing is
+``KEY.json`` is a sample as in ``anyany.training.samples``, whose parts name members of the same key as ``path``, by
+suffix or whole name. With a template, the members are columns by suffix: ``{jpg}``, ``{txt}``, ``{json.caption}``. Nothing is
 unpacked to the disk; a member is read at its place when the sample is taken.
 """
 
@@ -30,7 +30,7 @@ class Shards:
     """A source over the samples of tar files.
 
     Args:
-        path: A file, a folder, a pattern such as ``data/{000..015}.tar``, or a list of these. The headers are read once.
+        path: A file, a folder, a pattern such as ``data/{000..015}.tar``, or a list of these. Headers are read once.
         template: What a sample is, with suffixes of members in braces; none where ``KEY.json`` says it.
         names: Of classes: what ``{cls}`` is for the number in ``KEY.cls``.
 
@@ -139,9 +139,7 @@ def _index(file: Path) -> dict[str, Members]:
                 if member.isdir():
                     continue
                 if not member.isreg() or member.issparse():
-                    raise DataError(
-                        f"{file}: {member.name} is a link or no plain file; write the shard with its content"
-                    )
+                    raise DataError(f"{file}: {member.name} is no plain file but a link or the like; write its content")
                 folder, slash, name = member.name.rpartition("/")
                 stem, dot, ending = name.partition(".")
                 if not stem:
