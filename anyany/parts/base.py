@@ -110,6 +110,13 @@ class Media:
                 value.flags.writeable = False
             object.__setattr__(self, name, value)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Arrays that come from another process cannot change either."""
+        for value in state.values():
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
+        self.__dict__.update(state)
+
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.key() == other.key()
 

@@ -1,8 +1,8 @@
 """Samples from WebDataset shards: tar files whose members ``KEY.jpg``, ``KEY.txt``, ``KEY.json`` are one sample.
 
 ``KEY.json`` is a sample as in ``anyany.training.samples``, whose parts name members of the same key as ``path``, by
-suffix or whole name. With a template, the members are columns by suffix: ``{jpg}``, ``{txt}``, ``{json.caption}``. Nothing is
-unpacked to the disk; a member is read at its place when the sample is taken.
+suffix or whole name. With a template, the members are columns by suffix: ``{jpg}``, ``{txt}``, ``{json.caption}``.
+Nothing is unpacked to the disk; a member is read at its place when the sample is taken.
 """
 
 from __future__ import annotations
