@@ -12,6 +12,7 @@ import signal
 import traceback
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -83,19 +84,14 @@ class Workers:
             theirs.close()  # so that the pipe ends when the worker does
             self.processes.append(process)
             self.connections.append(mine)
-        for number, connection in enumerate(self.connections):
-            try:
+        for connection in self.connections:
+            with suppress(OSError):
                 connection.send_bytes(job)
-            except OSError:
-                raise self._died(number, "before its first sample") from None
 
     def _send(self, ticket: Ticket) -> None:
         self.pending.append((self.turn, ticket))
-        try:
+        with suppress(OSError):  # of one that died: what it has made is still there, and tells where it stopped
             self.connections[self.turn].send_bytes(_packed(ticket))
-        except OSError:
-            owed = next(t for worker, t in self.pending if worker == self.turn)
-            raise self._died(self.turn, _place(owed)) from None
         self.turn = (self.turn + 1) % self.count
 
     def _receive(self) -> tuple[Ticket, Any]:
@@ -117,8 +113,7 @@ class Workers:
         self.processes[worker].join(10)
         code = self.processes[worker].exitcode
         return DataError(
-            f"worker {worker} died with exit code {code} at or behind {where}; "
-            "-9 is often a want of memory: take fewer workers"
+            f"worker {worker} died with exit code {code} at {where}; -9 is often a want of memory: take fewer workers"
         )
 
 
