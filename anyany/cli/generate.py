@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anyany.cli.output import print_json
-from anyany.cli.prompt import SUFFIXES, read_part
+from anyany.cli.prompt import read_part
 from anyany.errors import RequestError
+from anyany.parts.suffixes import SUFFIXES
 
 if TYPE_CHECKING:
     from anyany.engine import Event

@@ -8,15 +8,7 @@ from pathlib import Path
 from anyany import parts
 from anyany.errors import PromptError, UnsupportedMediaError
 from anyany.parts import Media
-
-SUFFIXES: dict[str, type[Media]] = {
-    **dict.fromkeys(("png", "jpg", "jpeg", "webp"), parts.Image),
-    **dict.fromkeys(("wav", "flac", "mp3", "ogg", "oga", "opus"), parts.Audio),
-    **dict.fromkeys(("mp4", "webm", "gif", "mkv", "mov", "m4v", "avi"), parts.Video),
-    **dict.fromkeys(("csv", "parquet"), parts.TimeSeries),
-    **dict.fromkeys(("bvh", "glb", "npz"), parts.Motion),
-}
-"""Which media a file holds, by suffix."""
+from anyany.parts.suffixes import SUFFIXES
 
 _TEXT = "text:"
 

@@ -35,7 +35,7 @@ def decode(data: bytes, limits: Limits = DEFAULT) -> Decoded:
     try:
         if data[:4] == b"PAR1":
             meta = need("pyarrow.parquet", "pyarrow").ParquetFile(io.BytesIO(data)).metadata
-            _check(meta.num_rows, meta.num_columns, limits)
+            check_cells(meta.num_rows, meta.num_columns, limits)
             frame = pandas.read_parquet(io.BytesIO(data))
         else:
             frame = _csv(data, limits)
@@ -53,7 +53,7 @@ def from_frame(frame: Any, limits: Limits = DEFAULT) -> Decoded:
         frame = frame.to_frame()
     if not isinstance(frame, pandas.DataFrame):
         raise MediaError(f"timeseries: expected a pandas frame, got {type(frame).__name__}; use TimeSeries.from_array")
-    _check(len(frame), len(frame.columns), limits)
+    check_cells(len(frame), len(frame.columns), limits)
     if frame.size == 0:
         raise EmptyMediaError(f"timeseries: expected at least one value, got {len(frame)} rows")
     times = frame.index.to_timestamp() if isinstance(frame.index, pandas.PeriodIndex) else frame.index
@@ -147,7 +147,12 @@ def _stamps(times: Any) -> npt.NDArray[np.datetime64]:
     return stamps
 
 
-def _check(rows: int, columns: int, limits: Limits) -> None:
+def check_cells(rows: int, columns: int, limits: Limits) -> None:
+    """Refuse a table that is too large, before anything is made of it.
+
+    Raises:
+        MediaTooLargeError: More rows, columns or cells than the limits allow.
+    """
     if rows > limits.points or columns > limits.columns or rows * columns > limits.cells:
         raise MediaTooLargeError(
             f"timeseries: at most {limits.points} rows, {limits.columns} columns and {limits.cells} values, "

@@ -68,6 +68,10 @@ class TextTokenizer:
         self.marks = marks if marks is not None else Marks.behind(tokenizer.get_vocab_size())
         self.max_chars = max_chars
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.backend.encode_special_tokens = True  # the backend does not take this along to another process
+
     @classmethod
     def train(cls, texts: Iterable[str], vocab: int = 1024) -> TextTokenizer:
         """Byte-level BPE (Sennrich et al. 2016) over ``texts``: every string is encodable."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from anyany.errors import MediaDecodeError, MediaError, UnsupportedMediaError
+from anyany.errors import MediaDecodeError, MediaError, MediaTooLargeError, UnsupportedMediaError
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -46,12 +46,20 @@ class Media:
             raise MediaDecodeError(
                 f"{cls.modality}: expected a path, got {type(path).__name__}; for bytes use {cls.__name__}.from_bytes"
             )
+        from anyany.media.limits import DEFAULT
+
         try:
-            return Path(path).read_bytes()
+            with Path(path).open("rb") as file:  # a device has no size to look at, so the limit holds for what comes
+                data = file.read(DEFAULT.bytes + 1)
         except (OSError, ValueError):
             raise MediaDecodeError(
                 f"{cls.modality}: cannot read the file {Path(path).name!r}; check the path"
             ) from None
+        if len(data) > DEFAULT.bytes:
+            raise MediaTooLargeError(
+                f"{cls.modality}: a file may have {DEFAULT.bytes} bytes, {Path(path).name!r} has more"
+            )
+        return data
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
@@ -101,6 +109,13 @@ class Media:
                 value = value.copy()
                 value.flags.writeable = False
             object.__setattr__(self, name, value)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Arrays that come from another process cannot change either."""
+        for value in state.values():
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
+        self.__dict__.update(state)
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.key() == other.key()

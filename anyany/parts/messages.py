@@ -30,7 +30,9 @@ def as_messages(prompt: Any) -> tuple[Message, ...]:
         prompt: A string, a media part, a list of these (one user message), or chat messages in the
             Hugging Face form: ``[{"role": "user", "content": "..." or [{"type": "text", "text": "..."}]}]``.
             Media stand under the name of their type (``image`` may be a Pillow picture), as a file under
-            ``path``, or as text under ``base64`` or a ``data:`` URL. Nothing is fetched.
+            ``path``, as its content under ``bytes``, or as text under ``base64`` or a ``data:`` URL. A series may
+            be given as numbers under ``values`` ``(T,)`` or ``(T, C)``, where ``None`` is missing, with ``columns``
+            and ``frequency``. Nothing is fetched.
 
     Raises:
         PromptError: It is none of these; the message names the part.
@@ -86,8 +88,14 @@ def _chat_part(name: str, item: Mapping[str, Any]) -> str | Media:
         if media is not None:
             if kind == "image" and _is_pillow(value):
                 return media.from_pil(value)  # type: ignore[attr-defined]
+            if isinstance(item.get("bytes"), bytes):
+                return media.from_bytes(item["bytes"])
             if isinstance(item.get("path"), str | PathLike):
                 return media.open(item["path"])
+            if kind == "timeseries" and isinstance(item.get("values"), Sequence):
+                return media.from_values(  # type: ignore[attr-defined]
+                    item["values"], columns=item.get("columns") or (), frequency=item.get("frequency")
+                )
             for key in ("base64", "url"):
                 if isinstance(item.get(key), str) and (key == "base64" or item[key][:5] == "data:"):
                     from anyany.media.embedded import from_base64
@@ -99,7 +107,8 @@ def _chat_part(name: str, item: Mapping[str, Any]) -> str | Media:
         raise PromptError(f"{name}: nothing is fetched from a URL; download it, and give its file as 'path'")
     raise PromptError(
         f"{name}: expected a 'type' among text, {', '.join(_standard())}, with media under that name, "
-        f"or a file as 'path' or 'base64'; got type {item.get('type')!r:.40} with {', '.join(map(str, item))[:80]}"
+        f"or a file as 'path', 'bytes' or 'base64'; got type {item.get('type')!r:.40} with "
+        f"{', '.join(map(str, item))[:80]}"
     )
 
 

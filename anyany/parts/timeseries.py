@@ -60,6 +60,28 @@ class TimeSeries(Media):
         return cls(values[:, None] if values.ndim == 1 else values, tuple(columns), None, frequency)
 
     @classmethod
+    def from_values(cls, values: Sequence[Any], *, columns: Any = (), frequency: Any = None) -> Self:
+        """From the numbers of a JSON list, ``(T,)`` or ``(T, C)``; ``None`` is a missing value.
+
+        Raises:
+            MediaError: Not numbers, ragged, too many, or names that are no text.
+        """
+        from anyany.media.limits import DEFAULT
+        from anyany.media.table import check_cells
+
+        rows = [row if isinstance(row, list | tuple) else [row] for row in values]
+        check_cells(len(rows), len(rows[0]) if rows else 0, DEFAULT)
+        texts = [*columns, frequency or ""] if isinstance(columns, list | tuple) else [None]
+        if not all(isinstance(text, str) for text in texts):
+            raise MediaError("timeseries: expected columns as a list of names, and frequency as text such as 'h'")
+        for row in rows:
+            if len(row) != len(rows[0]) or any(
+                isinstance(x, bool) or not isinstance(x, int | float | None) for x in row
+            ):
+                raise MediaError("timeseries: expected values as numbers or null, in rows of one length")
+        return cls.from_array(np.array(rows, np.float64), columns=columns, frequency=frequency)
+
+    @classmethod
     def from_frame(cls, frame: Any) -> Self:
         """From a pandas frame: numeric columns, and its time index if it has one."""
         from anyany.media.table import from_frame

@@ -1,7 +1,8 @@
-"""The next batch is made in a thread while the current one is trained on."""
+"""The next batches are made in a thread while the current one is trained on."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
@@ -10,24 +11,25 @@ T = TypeVar("T")
 
 
 class Ahead(Generic[T]):
-    """Calls ``make`` one call ahead of ``take``, in order; an error surfaces at the ``take`` it belongs to.
+    """Calls ``make`` some calls ahead of ``take``, in order; an error surfaces at the ``take`` it belongs to.
 
     Args:
         make: Called in one thread of its own, never twice at once.
+        depth: How many calls ahead.
     """
 
-    def __init__(self, make: Callable[[], T]) -> None:
-        self.make = make
+    def __init__(self, make: Callable[[], T], depth: int = 1) -> None:
+        self.make, self.depth = make, depth
         self.pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
-        self.coming: Future[T] | None = None
+        self.coming: deque[Future[T]] = deque()
 
     def take(self) -> T:
         """What the next call of ``make`` gives."""
-        coming = self.coming or self.pool.submit(self.make)
-        self.coming = self.pool.submit(self.make)
-        return coming.result()
+        while len(self.coming) <= self.depth:
+            self.coming.append(self.pool.submit(self.make))
+        return self.coming.popleft().result()
 
     def close(self) -> None:
         """Wait for the thread and forget what it made."""
         self.pool.shutdown(cancel_futures=True)
-        self.coming = None
+        self.coming.clear()

@@ -10,6 +10,8 @@ Shapes: N pairs of one kind, T packed rows, D model width.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,10 +21,11 @@ from torch import Tensor
 from anyany.errors import DataError
 from anyany.model import Model
 from anyany.model.assembly import embed, placed
-from anyany.model.document import Document, Piece
+from anyany.model.document import Document, Piece, Planner
 from anyany.parts import Media
 from anyany.parts.messages import Message
-from anyany.training import data
+from anyany.training.data import Stream
+from anyany.training.packing import Batches, counted
 from anyany.training.recipe import Recipe
 
 TEMPERATURE = 0.07
@@ -30,32 +33,51 @@ Kind = tuple[str, str]
 Pair = tuple[str | Media, str | Media]
 
 
+@dataclass(frozen=True)
+class Paired:
+    """Makes a pair and the document of each of its sides."""
+
+    planner: Planner
+
+    def __call__(self, source: str, pair: Any) -> tuple[Pair, list[Document]]:
+        """Plan a pair.
+
+        Raises:
+            DataError: It is no pair of parts, or one of them is empty.
+        """
+        if not isinstance(pair, tuple) or len(pair) != 2 or not all(isinstance(p, str | Media) for p in pair):
+            raise DataError(f"source {source!r}: the bind task takes pairs of parts, got {type(pair).__name__}")
+        documents = [self.planner.plan([Message("user", (part,))]) for part in pair]
+        if any(_own(document) is None for document in documents):
+            raise DataError(f"source {source!r}: a part of a pair is empty; leave it out")
+        return pair, documents
+
+
 class Bind:
     """Pairs of parts; those of one kind, such as image and text, contrast with each other."""
 
     def __init__(self, model: Model, recipe: Recipe) -> None:
         self.model, self.rows = model, recipe.rows
+        self.make = Paired(model.planner)
 
-    def begin(self, stream: data.Stream) -> None:
+    def begin(self, stream: Stream[Any]) -> None:
         """Nothing to prepare."""
 
-    def batch(self, stream: data.Stream) -> dict[Kind, tuple[list[Document], list[Document], Tensor]]:
-        """``rows`` pairs: documents of each side by kind of pair, and which belong together."""
+    def batches(self, stream: Stream[Any]) -> Batches[Any]:
+        """``rows`` pairs."""
+        return Batches(stream, partial(counted, count=self.rows), 1)
+
+    def batch(
+        self, items: Sequence[tuple[Pair, list[Document]]]
+    ) -> dict[Kind, tuple[list[Document], list[Document], Tensor]]:
+        """Documents of each side by kind of pair, and which belong together."""
         kinds: dict[Kind, list[tuple[Pair, list[Document]]]] = {}
-        for pair, documents in data.taken(stream, self.rows, self._plan):
+        for pair, documents in items:
             kinds.setdefault((_modality(pair[0]), _modality(pair[1])), []).append((pair, documents))
         return {
             kind: ([d[0] for _, d in members], [d[1] for _, d in members], together([pair for pair, _ in members]))
             for kind, members in kinds.items()
         }
-
-    def _plan(self, source: str, pair: Any) -> tuple[Pair, list[Document]]:
-        if not isinstance(pair, tuple) or len(pair) != 2 or not all(isinstance(p, str | Media) for p in pair):
-            raise DataError(f"source {source!r}: the bind task takes pairs of parts, got {type(pair).__name__}")
-        documents = [self.model.planner.plan([Message("user", (part,))]) for part in pair]
-        if any(_own(document) is None for document in documents):
-            raise DataError(f"source {source!r}: a part of a pair is empty; leave it out")
-        return pair, documents
 
     def loss(self, batch: Any) -> tuple[Tensor, dict[str, float]]:
         """Mean over all pairs; the share of parts whose nearest partner is right is logged as ``hits``."""

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from anyany.errors import CheckpointError
 
-FORMAT = 2
+FORMAT = 3
 TENSORS, STATE, MANIFEST, LATEST = "tensors.safetensors", "state.json", "MANIFEST.json", "latest"
 _NAME = re.compile(r"step-(\d{8,})(\.old)?")
 

@@ -1,15 +1,18 @@
-"""Data of a run: sources, their mixture, and batches that depend on the seed and the position alone."""
+"""Data of a run: sources, and their endless mixture, which depends on the seed and the position alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
-from typing import Any, Protocol, TypeVar
+from itertools import count
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from anyany.errors import AnyanyError, DataError, RecipeError, TruncationError
-from anyany.model.document import Document, Planner
+from anyany.errors import AnyanyError, DataError, RecipeError
 from anyany.training import order
 
 T = TypeVar("T")
@@ -44,94 +47,120 @@ def resolve(target: str) -> Any:
         raise RecipeError(f"factory {target!r}: cannot be imported; expected 'package.module:callable'") from None
 
 
+@dataclass(frozen=True)
+class Ticket:
+    """A sample that is still to be made: the ``count``-th that a source gives, which is its sample ``index``."""
+
+    source: str
+    count: int
+    index: int
+
+
+def tickets(
+    sizes: Mapping[str, int], weights: Mapping[str, float], seed: int, taken: Mapping[str, int]
+) -> Iterator[Ticket]:
+    """The endless mixture as numbers; which samples turn out to be broken does not change it.
+
+    Args:
+        sizes: Samples of each source.
+        weights: How often each is chosen.
+        seed: Of the order.
+        taken: Samples that each has given already.
+    """
+    names, given = list(sizes), dict(taken)
+    for position in count(sum(given.values())):
+        number = order.choose(weights, seed, position)
+        name = names[number]
+        yield Ticket(name, given[name], order.item(given[name], sizes[name], order.mix(seed, number)))
+        given[name] += 1
+
+
+class Make(Protocol):
+    """What a task makes of a sample: without weights, picklable, the same in every process."""
+
+    def __call__(self, source: str, sample: Any) -> Any:
+        """Something of a batch."""
+
+
+def made(sources: Mapping[str, Source], seed: int, make: Make, ticket: Ticket) -> Any:
+    """What a ticket stands for; an ``AnyanyError`` that this raises is the result."""
+    draw = order.generator(seed, list(sources).index(ticket.source), ticket.count)
+    try:
+        return make(ticket.source, sources[ticket.source].sample(ticket.index, draw))
+    except AnyanyError as error:
+        return error
+
+
+Results = Callable[[Iterator[Ticket]], Iterator[tuple[Ticket, Any]]]
+"""Makes tickets, in their order: here, or in other processes."""
 Broken = Callable[[str, int, AnyanyError], None]
 MOST_BROKEN = 1000
 """Broken samples in a row after which a source is given up: it holds nothing else."""
 
 
-class Stream:
-    """The endless mixture. Its whole state is how many samples each source has given.
+class Stream(Generic[T]):
+    """What is made of the endless mixture, in order. Its whole state is how many samples each source has given.
 
     Args:
         sources: By name.
         weights: By name, how often each is chosen.
         seed: Of the order and of every sample.
+        make: What is made of a sample.
         broken: Told of source, sample and error when a sample cannot be used, which is then passed over;
             ``None`` lets the error end the run.
+        results: How tickets are made; one by one in this process if ``None``.
     """
 
     def __init__(
-        self, sources: Mapping[str, Source], weights: Mapping[str, float], seed: int, broken: Broken | None = None
-    ) -> None:
-        self.sources, self.weights, self.seed, self.broken = sources, weights, seed, broken
-        self.taken = dict.fromkeys(sources, 0)
+        self, sources: Mapping[str, Source], weights: Mapping[str, float], seed: int,
+        make: Callable[[str, Any], T], broken: Broken | None = None, results: Results | None = None,
+    ) -> None:  # fmt: skip
+        self.sources, self.weights, self.seed = sources, weights, seed
+        self.make, self.broken = make, broken
+        self.results = results if results is not None else partial(_one_by_one, sources, seed, make)
+        self.restart(dict.fromkeys(sources, 0))
 
-    @property
-    def position(self) -> int:
-        """Samples given so far."""
-        return sum(self.taken.values())
+    def restart(self, taken: Mapping[str, int]) -> None:
+        """Go on behind these many samples of each source."""
+        self.taken, self._reached = dict(taken), dict(taken)
+        self._coming: deque[tuple[T, dict[str, int]]] = deque()
+        sizes = {name: len(source) for name, source in self.sources.items()}
+        self._results = self.results(tickets(sizes, self.weights, self.seed, taken))
 
-    def peek(self, make: Callable[[str, Any], T]) -> tuple[str, T]:
-        """The next sample as ``make(source, sample)`` makes it, and its source, without taking it.
+    def fresh(self) -> Stream[T]:
+        """The same stream from its beginning; use it up before going on with this one."""
+        return Stream(self.sources, self.weights, self.seed, self.make, self.broken, self.results)
+
+    def look(self, ahead: int = 0) -> T:
+        """What stands ``ahead`` places ahead, without taking it.
 
         Raises:
             DataError: Only broken samples came, 1,000 in a row.
             AnyanyError: Whatever the sample or ``make`` raised, where broken samples are not passed over.
         """
-        names = list(self.sources)
+        while len(self._coming) <= ahead:
+            self._coming.append((self._next(), dict(self._reached)))
+        return self._coming[ahead][0]
+
+    def take(self) -> T:
+        """The next; raises as ``look`` does."""
+        self.look()
+        one, self.taken = self._coming.popleft()
+        return one
+
+    def _next(self) -> T:
         for _ in range(MOST_BROKEN):
-            name = names[order.choose(self.weights, self.seed, self.position)]
-            source, count = self.sources[name], self.taken[name]
-            index = order.item(count, len(source), order.mix(self.seed, names.index(name)))
-            draw = order.generator(self.seed, names.index(name), count)
-            try:
-                return name, make(name, source.sample(index, draw))
-            except AnyanyError as error:
-                if self.broken is None:
-                    raise
-                self.broken(name, index, error)
-                self.take(name)
-        raise DataError(f"source {name!r}: the last {MOST_BROKEN} samples cannot be used; see the reports")
-
-    def take(self, name: str) -> None:
-        """Count the sample that ``peek`` showed."""
-        self.taken[name] += 1
+            ticket, one = next(self._results)
+            self._reached[ticket.source] += 1
+            if not isinstance(one, AnyanyError):
+                return one
+            if self.broken is None:
+                raise one
+            self.broken(ticket.source, ticket.index, one)
+        raise DataError(f"source {ticket.source!r}: the last {MOST_BROKEN} samples cannot be used; see the reports")
 
 
-def packed(stream: Stream, planner: Planner, rows: int) -> list[Document]:
-    """Documents for one packed batch of at most ``rows`` rows; what does not fit waits for the next.
-
-    Raises:
-        TruncationError: A single document is longer than the batch.
-        DataError: A document has no row.
-    """
-
-    def plan(name: str, sample: Any) -> Document:
-        document = planner.plan(sample, train=True)
-        if document.rows > rows:
-            raise TruncationError(f"source {name!r}: a sample has {document.rows} rows, a batch {rows}; raise rows")
-        if document.rows == 0:
-            raise DataError(f"source {name!r}: a sample is empty; leave it out")
-        if not any(piece.learn for piece in document.pieces):
-            raise DataError(f"source {name!r}: a sample has nothing to learn; what is learnt has the role 'assistant'")
-        return document
-
-    documents: list[Document] = []
-    used = 0
-    while True:
-        name, document = stream.peek(plan)
-        if used + document.rows > rows:
-            return documents
-        stream.take(name)
-        documents.append(document)
-        used += document.rows
-
-
-def taken(stream: Stream, count: int, make: Callable[[str, Any], T]) -> list[T]:
-    """The next ``count`` samples as ``make(source, sample)`` makes them."""
-    made = []
-    for _ in range(count):
-        name, one = stream.peek(make)
-        stream.take(name)
-        made.append(one)
-    return made
+def _one_by_one(
+    sources: Mapping[str, Source], seed: int, make: Make, coming: Iterator[Ticket]
+) -> Iterator[tuple[Ticket, Any]]:
+    return ((ticket, made(sources, seed, make, ticket)) for ticket in coming)

@@ -21,6 +21,7 @@ from anyany.training.metrics import Metrics
 from anyany.training.recipe import Recipe
 from anyany.training.reports import Reports
 from anyany.training.tasks import TASKS, Task
+from anyany.training.workers import Workers
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -42,16 +43,19 @@ class Run:
         sources = data.build_sources(recipe.sources)
         weights = {name: float(s.get("weight", 1.0)) for name, s in recipe.sources.items()}
         broken = Reports(folder / "broken.jsonl") if recipe.on_broken == "skip" else None
-        self.stream = data.Stream(sources, weights, recipe.seed, broken)
         self.task: Task = TASKS[recipe.task](self.model, recipe)
+        self.workers = Workers(recipe.sources, recipe.seed, self.task.make, recipe.workers) if recipe.workers else None
+        results = None if self.workers is None else self.workers.results
+        self.stream = data.Stream(sources, weights, recipe.seed, self.task.make, broken, results)
+        self.feed = self.task.batches(self.stream)
         groups = optim.parameter_groups(dict(self.model.components), recipe.rates, weight_decay=recipe.weight_decay)
         self.optimizer = optim.adamw(groups)
         self.schedule, self.autocast = recipe.plan(), optim.autocasts(recipe.precision)
         self.step = 0
         self.begun = ledger.digests(self.model.components)
         self.norms: dict[str, float] = {}
-        self.taken = dict(self.stream.taken)  # samples behind this step; the stream itself is ahead of it
-        self.batches = Ahead(self._batch)
+        self.position = self.feed.state()  # of the data behind this step; the feed itself is ahead of it
+        self.batches = Ahead(self._batch, self.feed.size)
         self.stopped = False
         (folder / "recipe.json").write_text(json.dumps(recipe.to_json(), indent=1) + "\n")
 
@@ -62,7 +66,7 @@ class Run:
         tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= checkpoint.pack_optimizer(self.optimizer)
         tensors["random"] = torch.get_rng_state()
-        state = {"step": self.step, "taken": self.taken, "recipe": self.recipe.to_json(), "begun": self.begun}
+        state = {"step": self.step, "data": self.position, "recipe": self.recipe.to_json(), "begun": self.begun}
         checkpoint.save_step(self.folder, self.step, tensors, state, keep=self.recipe.keep)
 
     def resume(self) -> bool:
@@ -84,8 +88,8 @@ class Run:
         self.model.load_state_dict(own)
         checkpoint.unpack_optimizer(self.optimizer, found.tensors)
         torch.set_rng_state(found.tensors["random"])
-        self.step, self.taken, self.begun = found.step, dict(found.state["taken"]), found.state["begun"]
-        self.stream.taken = dict(self.taken)
+        self.step, self.position, self.begun = found.step, found.state["data"], found.state["begun"]
+        self.feed.restore(self.position)
         return True
 
     def entries(self) -> list[ledger.Entry]:
@@ -97,9 +101,26 @@ class Run:
     def run(self) -> None:
         """Train until the last step, or until a stop signal; the state is saved either way."""
         old = signal.signal(signal.SIGTERM, self._stop)
-        if self.step == 0:
-            stream = self.stream
-            self.task.begin(data.Stream(stream.sources, stream.weights, stream.seed, stream.broken))
+        try:
+            if self.step == 0:
+                self.task.begin(self.stream.fresh())
+            self._steps()
+        finally:
+            signal.signal(signal.SIGTERM, old)
+            self.close()
+            self.model.eval()
+        if not self.stopped:
+            entries = [entry.to_json() for entry in self.entries()]
+            (self.folder / "components.json").write_text(json.dumps(entries, indent=1) + "\n")
+            save(self.model, self.folder / "model", dtype=DTYPES[self.recipe.dtype])
+
+    def close(self) -> None:
+        """End the thread and the processes that make batches; after this the run gives no step."""
+        if self.workers is not None:
+            self.workers.close()  # first: the thread may be waiting for them
+        self.batches.close()
+
+    def _steps(self) -> None:
         metrics = Metrics(self.folder, self.recipe.steps, self.step)
         self.model.train()
         seen: dict[str, list[float]] = {}
@@ -117,21 +138,14 @@ class Run:
             if saved != self.step:
                 self.save_state()
         finally:
-            signal.signal(signal.SIGTERM, old)
             metrics.close()
-            self.batches.close()
-            self.model.eval()
-        if not self.stopped:
-            entries = [entry.to_json() for entry in self.entries()]
-            (self.folder / "components.json").write_text(json.dumps(entries, indent=1) + "\n")
-            save(self.model, self.folder / "model", dtype=DTYPES[self.recipe.dtype])
 
     def one_step(self) -> dict[str, float]:
         """Forward, backward, clip, update; returns what is worth logging."""
         optim.set_rates(self.optimizer, self.schedule(self.step))
         batches = []
         for _ in range(self.recipe.accumulate):
-            batch, self.taken = self.batches.take()
+            batch, self.position = self.batches.take()
             batches.append(batch)
         values: dict[str, float] = {}
         for batch in batches:
@@ -154,9 +168,9 @@ class Run:
         self.optimizer.zero_grad(set_to_none=True)
         return {**values, "norm": norm}
 
-    def _batch(self) -> tuple[Any, dict[str, int]]:
-        """The next batch, and what has been taken of each source once it is trained on."""
-        return self.task.batch(self.stream), dict(self.stream.taken)
+    def _batch(self) -> tuple[Any, dict[str, Any]]:
+        """The next batch, and where the data stand once it is trained on."""
+        return self.task.batch(self.feed.take()), self.feed.state()
 
     def _stop(self, *_: Any) -> None:
         self.stopped = True

@@ -37,6 +37,7 @@ class Recipe:
         checkpoint_every: Steps between checkpoints; ``keep`` of them stay.
         log_every: Steps between lines of metrics.
         on_nan: ``stop`` or ``skip`` a step whose loss or gradient is not finite.
+        workers: Processes that read and prepare samples; 0: a thread of the run itself does.
         on_broken: ``stop`` at a sample that cannot be used, or ``skip`` and report it.
         dtype: Type in which the result is stored.
     """
@@ -57,6 +58,7 @@ class Recipe:
     clip: float = 1.0
     weight_decay: float = 0.05
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    workers: int = 0
     seed: int = 0
     checkpoint_every: int = 500
     keep: int = 2
@@ -66,7 +68,8 @@ class Recipe:
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        for name, low in (("steps", 1), ("rows", 1), ("accumulate", 1), ("checkpoint_every", 1), ("keep", 1)):
+        for name, low in (("steps", 1), ("rows", 1), ("accumulate", 1), ("checkpoint_every", 1), ("keep", 1),
+                          ("workers", 0)):  # fmt: skip
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise RecipeError(f"recipe: {name} must be a whole number from {low}, got {value!r}")

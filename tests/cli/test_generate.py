@@ -10,11 +10,12 @@ import pytest
 from anyany import Audio, Image, Motion, TimeSeries, Video
 from anyany.cli.generate import _follow
 from anyany.cli.main import main
-from anyany.cli.prompt import SUFFIXES, read_part
+from anyany.cli.prompt import read_part
 from anyany.engine import Done, SpanEnd, SpanStart, TextDelta, Usage
 from anyany.errors import MediaError, UnsupportedMediaError
 from anyany.model import load
 from anyany.parts import Skeleton
+from anyany.parts.suffixes import SUFFIXES
 from anyany.plugin.registry import registry
 
 

@@ -22,6 +22,7 @@ def test_chat_items_hold_media_pictures_files_and_base64(tmp_path):
     text = base64.b64encode(path.read_bytes()).decode()
     for item in (
         {"image": picture}, {"image": pillow.fromarray(picture.pixels)}, {"path": str(path)}, {"base64": text},
+        {"bytes": path.read_bytes()},
         {"url": f"data:image/png;base64,{text}"}, {"url": f"data:audio/wav;base64,{text}"},
     ):  # fmt: skip
         assert as_messages(chat(type="image", **item))[0].parts == ("look: ", picture)
@@ -33,7 +34,7 @@ def test_chat_items_hold_media_pictures_files_and_base64(tmp_path):
         ({"url": "https://127.0.0.1/x.png"}, PromptError, "nothing is fetched"),
         ({"url": "file:///etc/passwd"}, PromptError, "nothing is fetched"),
         ({"image": "x.png"}, PromptError, "a file as 'path'"), ({}, PromptError, "a file as 'path'"),
-        ({"image_url": {"url": "data:image/png;base64,AAAA"}}, PromptError, "'path' or 'base64'"),
+        ({"image_url": {"url": "data:image/png;base64,AAAA"}}, PromptError, "'path', 'bytes' or 'base64'"),
         ({"base64": "iVBORw0K Ggo="}, MediaDecodeError, "no blanks"),
         ({"base64": "iVBO\nRw0K"}, MediaDecodeError, "no blanks"),
         ({"base64": "iVBORw0"}, MediaDecodeError, "padding"), ({"base64": ""}, EmptyMediaError, "no bytes"),

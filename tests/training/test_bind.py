@@ -100,7 +100,7 @@ def test_gradients_reach_both_sides(make_model, recipe):
     run_recipe = recipe()
     model = make_model()
     task = Bind(model, run_recipe)
-    loss, terms = task.loss(task.batch(data.Stream({"n": Named()}, {"n": 1.0}, 0)))
+    loss, terms = task.loss(task.batch(task.batches(data.Stream({"n": Named()}, {"n": 1.0}, 0, task.make)).take()))
     loss.backward()
     assert set(terms) == {"loss", "imu-text/hits"}
     assert model.encoders["imu/linear"].linear.weight.grad.abs().sum() > 0
@@ -153,13 +153,13 @@ class Wrong:
 def test_samples_that_are_no_pairs(make_model, recipe, sample):
     task = Bind(make_model(), recipe())
     with pytest.raises(DataError, match="source 'w': the bind task takes pairs of parts"):
-        task.batch(data.Stream({"w": Wrong(sample)}, {"w": 1.0}, 0))
+        data.Stream({"w": Wrong(sample)}, {"w": 1.0}, 0, task.make).take()
 
 
 def test_an_empty_part_is_named(make_model, recipe):
     task = Bind(make_model(), recipe())
     with pytest.raises(DataError, match="source 'w': a part of a pair is empty"):
-        task.batch(data.Stream({"w": Wrong(("", "one"))}, {"w": 1.0}, 0))
+        data.Stream({"w": Wrong(("", "one"))}, {"w": 1.0}, 0, task.make).take()
 
 
 def test_marks_are_no_part_of_a_vector(make_model):

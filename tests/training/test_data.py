@@ -7,8 +7,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from imu_plugin import Imu
 
 from anyany.errors import AnyanyError, DataError, MediaDecodeError, RecipeError, TruncationError
@@ -16,7 +14,9 @@ from anyany.model import Marks
 from anyany.parts import Message
 from anyany.sequence import Layout
 from anyany.training import data
+from anyany.training.packing import counted, packed
 from anyany.training.reports import Reports
+from anyany.training.tasks import Planned
 
 
 class Words:
@@ -45,21 +45,16 @@ class Readings:
 
 
 def as_it_is(source: str, sample):
-    return sample
+    return source, sample
 
 
 def take(stream: data.Stream, count: int) -> list[tuple[str, str]]:
-    out = []
-    for _ in range(count):
-        name, sample = stream.peek(as_it_is)
-        stream.take(name)
-        out.append((name, sample[0].parts[0]))
-    return out
+    return [(name, sample[0].parts[0]) for name, sample in (stream.take() for _ in range(count))]
 
 
 def stream(seed: int = 0, **weights: float) -> data.Stream:
     weights = weights or {"a": 1.0}
-    return data.Stream({name: Words(10 + i) for i, name in enumerate(weights)}, weights, seed)
+    return data.Stream({name: Words(10 + i) for i, name in enumerate(weights)}, weights, seed, as_it_is)
 
 
 def test_weights_are_honoured_and_every_source_runs_through_its_epochs():
@@ -77,7 +72,7 @@ def test_the_stream_depends_on_its_seed_and_position_alone():
     again = stream(3, a=1.0, b=2.0)
     take(again, 20)
     later = stream(3, a=1.0, b=2.0)
-    later.taken = dict(again.taken)
+    later.restart(again.taken)
     assert take(later, 40) == whole[20:]
     assert take(stream(4, a=1.0, b=2.0), 60) != whole
 
@@ -91,37 +86,17 @@ def test_the_same_item_is_augmented_anew_in_each_epoch():
 
 
 def test_two_sources_of_one_kind_are_in_unlike_orders():
-    s = data.Stream({"a": Words(50), "b": Words(50)}, {"a": 1.0, "b": 1.0}, 0)
+    s = data.Stream({"a": Words(50), "b": Words(50)}, {"a": 1.0, "b": 1.0}, 0, as_it_is)
     drawn = take(s, 200)
     a, b = ([int(t.split()[0]) for n, t in drawn if n == name][:50] for name in "ab")
     assert sum(x == y for x, y in zip(a, b, strict=True)) < 8
 
 
-def test_peek_takes_nothing():
-    s = stream()
-    assert s.peek(as_it_is)[1] == s.peek(as_it_is)[1]
-    assert s.position == 0
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(24, 200), st.integers(0, 1000), st.integers(1, 9))
-def test_batches_are_full_but_never_too_full(planner, rows, seed, words):
-    s = data.Stream({"a": Words(10, words), "b": Words(12)}, {"a": 1.0, "b": 1.0}, seed)
-    taken = []
-    for _ in range(3):
-        before = s.position
-        batch = data.packed(s, planner, rows)
-        used = sum(d.rows for d in batch)
-        assert 0 < used <= rows
-        assert s.position - before == len(batch)
-        following = planner.plan(s.peek(as_it_is)[1], train=True).rows
-        assert used + following > rows  # it would not have fitted
-        taken += batch
-    again = data.Stream({"a": Words(10, words), "b": Words(12)}, {"a": 1.0, "b": 1.0}, seed)
-    for document in taken:  # nothing is left out, nothing twice
-        name, sample = again.peek(as_it_is)
-        again.take(name)
-        assert [p.ids for p in planner.plan(sample, train=True).pieces] == [p.ids for p in document.pieces]
+def test_a_look_takes_nothing():
+    s, whole = stream(), take(stream(), 12)
+    assert [s.look(i)[1][0].parts[0] for i in (4, 0, 11)] == [whole[i][1] for i in (4, 0, 11)]
+    assert sum(s.taken.values()) == 0
+    assert take(s, 12) == whole
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +109,8 @@ def planner(tokenizer):
 def test_packed_documents_do_not_see_each_other(make_model, planner):
     """Another neighbour changes no hidden state and no loss of a document."""
     model = make_model(modality=False)
-    batch = data.packed(stream(), model.planner, 120)
+    s = data.Stream({"a": Words()}, {"a": 1.0}, 0, Planned(model.planner, 120))
+    batch = packed(s, 120)[3]
     assert len(batch) > 2
     layout = Layout.pack([d.spans for d in batch], model.backbone.scheme)
     for number, (low, high) in enumerate(zip(layout.documents[:-1], layout.documents[1:], strict=True)):
@@ -149,9 +125,10 @@ def test_packed_documents_do_not_see_each_other(make_model, planner):
 
 
 def test_a_sample_that_is_too_long_names_its_source(planner):
-    s = data.Stream({"short": Words(), "novels": Words(5, 200)}, {"short": 1e-9, "novels": 1.0}, 0)
+    sources = {"short": Words(), "novels": Words(5, 200)}
+    s = data.Stream(sources, {"short": 1e-9, "novels": 1.0}, 0, Planned(planner, 64))
     with pytest.raises(TruncationError, match=r"source 'novels'.*rows, a batch 64; raise rows"):
-        data.packed(s, planner, 64)
+        packed(s, 64)
 
 
 def test_a_sample_without_a_row_names_its_source(planner, monkeypatch):
@@ -159,14 +136,16 @@ def test_a_sample_without_a_row_names_its_source(planner, monkeypatch):
     empty = Words()
     empty.sample = lambda index, draw: [Message("assistant", ("",))]
     with pytest.raises(DataError, match="source 'void'"):
-        data.packed(data.Stream({"void": empty}, {"void": 1.0}, 0), planner, 64)
+        packed(data.Stream({"void": empty}, {"void": 1.0}, 0, Planned(planner, 64)), 64)
 
 
-def test_samples_are_taken_in_the_order_of_the_stream():
-    taken = data.taken(data.Stream({"r": Readings()}, {"r": 1.0}, 0), 14, as_it_is)
-    assert sorted(int(m.readings[0, 0]) for m in taken) == sorted([*range(7), *range(7)])
-    s = data.Stream({"r": Readings()}, {"r": 1.0}, 0)
-    assert [m.readings[0, 0] for n in (4, 10) for m in data.taken(s, n, as_it_is)] == [m.readings[0, 0] for m in taken]
+def test_samples_are_counted_in_the_order_of_the_stream():
+    def batches(*counts: int) -> list[float]:
+        s = data.Stream({"r": Readings()}, {"r": 1.0}, 0, as_it_is)
+        return [m.readings[0, 0] for n in counts for batch in counted(s, n) for _, m in batch]
+
+    assert sorted(batches(14)) == sorted([*range(7), *range(7)])
+    assert batches(4, 10) == batches(14)
 
 
 class Holes(Words):
@@ -180,20 +159,21 @@ class Holes(Words):
 
 def test_broken_samples_end_the_run_or_are_passed_over(planner):
     with pytest.raises(MediaDecodeError, match=r"sample [0369] is damaged"):
-        take(data.Stream({"h": Holes()}, {"h": 1.0}, 0), 10)
+        take(data.Stream({"h": Holes()}, {"h": 1.0}, 0, as_it_is), 10)
     reports = []
-    s = data.Stream({"h": Holes()}, {"h": 1.0}, 0, lambda *report: reports.append(report))
+    s = data.Stream({"h": Holes()}, {"h": 1.0}, 0, as_it_is, lambda *report: reports.append(report))
     indices = [int(text.split()[0]) for _, text in take(s, 12)]  # two epochs
     assert sorted(indices) == sorted([1, 2, 4, 5, 7, 8] * 2)
     assert {(name, index) for name, index, _ in reports} == {("h", i) for i in (0, 3, 6, 9)}
-    assert s.position == 12 + len(reports)
+    assert s.taken == {"h": 12 + len(reports)}
 
 
 def test_a_sample_that_no_component_takes_is_broken_too(planner):
     reports = []
-    s = data.Stream({"w": Words(words=400)}, {"w": 1.0}, 0, lambda *report: reports.append(report))
+    sources = {"w": Words(words=400)}
+    s = data.Stream(sources, {"w": 1.0}, 0, Planned(planner, 64), lambda *report: reports.append(report))
     with pytest.raises(DataError, match="source 'w': the last 1000 samples cannot be used"):
-        data.packed(s, planner, 64)
+        packed(s, 64)
     assert isinstance(reports[0][2], TruncationError)
 
 

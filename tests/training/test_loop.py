@@ -11,7 +11,6 @@ from imu_plugin import Imu
 
 from anyany.errors import RecipeError
 from anyany.parts import Message
-from anyany.training import data
 from anyany.training.loop import Run
 from anyany.training.recipe import make_recipe, read_recipe
 
@@ -56,7 +55,7 @@ def test_resume_is_exact(make_model, tmp_path, kind, accumulate):
     whole = new("whole")
     whole.run()
     first = new("parts")
-    first.task.begin(data.Stream(first.stream.sources, first.stream.weights, first.recipe.seed))
+    first.task.begin(first.stream.fresh())
     first.model.train()
     for _ in range(4):
         first.one_step()
