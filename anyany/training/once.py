@@ -1,8 +1,8 @@
 """Encode once: what frozen encoders and codecs make of an item is looked up before it is computed.
 
 The key of an item is the SHA-256 of everything that its rows follow from: the item as the component prepared it, the
-component with its weights, and the precision. Items that are not in the store are encoded in one batch. A batch may differ
-from a single item in the last bits, so that these follow from the batch in which an item was first met.
+component with its weights, and the precision. Items that are not in the store are encoded in one batch. The rows of
+an item may differ in the last bits from batch to batch; what is kept are those of the batch in which it was first met.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ FORMAT = 1
 class Once:
     """Puts a store before the components of a model, until ``close``.
 
-    A component goes through it while it is frozen and in eval mode, and if its spec says that it is deterministic and that
-    its items do not depend on each other in a batch; any other runs as ever.
+    A component goes through it while it is frozen and in eval mode, if its spec promises that the same input gives the
+    same output (``deterministic``), in any batch (``batched``); any other runs as ever.
 
     Args:
         model: Of the run, with ``requires_grad`` set as it trains.
@@ -51,7 +51,8 @@ class Once:
         keeps = [(name, spec, config) for name, spec, config in _described(model) if _keeps(spec)]
         if not any(_frozen(model.components[name]) for name, *_ in keeps):
             raise RecipeError(
-                "store: every encoder and codec is trained, or gives other rows each time; freeze one, or leave out store"
+                "store: the model has no encoder or codec that is frozen and gives the same rows each time; "
+                "freeze one, or leave out store"
             )
         for name, spec, config in keeps:
             described = [FORMAT, name, _version(spec), dict(config)]
@@ -114,7 +115,7 @@ class Looked:
                 f"{self.name}: {len(items)} items declared {sum(lengths)} rows, produced {len(rows)}; "
                 "prepare() and forward() of the component must agree"
             )
-        return rows.split(lengths)
+        return torch.split(rows, lengths)
 
     def _identity(self) -> bytes:
         """What all items of a call have in common; the weights are read again only where they were written to."""
@@ -141,9 +142,11 @@ def item_key(identity: bytes, item: Prepared, name: str) -> bytes:
     for key, array in arrays:
         if array.dtype.hasobject:
             raise DataError(
-                f"{name}: array {key!r} of an item holds Python objects; prepare() must give numbers, or train without store"
+                f"{name}: array {key!r} of an item holds Python objects, whose bytes say nothing; "
+                "prepare() must give numbers, or train without store"
             )
-    head = [int(item.rows), item.look, coordinates and coordinates.unit, [(k, str(a.dtype), a.shape) for k, a in arrays]]
+    shapes = [(key, str(array.dtype), array.shape) for key, array in arrays]
+    head = [int(item.rows), item.look, coordinates and coordinates.unit, shapes]
     total = hashlib.sha256(identity + json.dumps(head).encode())
     for _, array in arrays:
         total.update(array.tobytes())

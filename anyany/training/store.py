@@ -62,7 +62,7 @@ class Store:
         return len(self.where.keys() | self.waiting.keys())
 
     def find(self, keys: Iterable[bytes]) -> dict[bytes, Tensor]:
-        """Rows of those keys that are there, bit for bit as they were put; they may lie in a file: do not write to them.
+        """Rows of those keys that are there, bit for bit as they were put; they are not to be written to.
 
         Where a key is not known, shards that others have written since are looked at first.
         """

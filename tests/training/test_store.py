@@ -223,7 +223,8 @@ def test_two_processes_write_into_one_folder_at_once(tmp_path):
         writer.stdin.write("\n")
         writer.stdin.flush()
     for writer in writers:
-        assert writer.communicate(timeout=120) and writer.returncode == 0
+        writer.communicate(timeout=120)
+        assert writer.returncode == 0
     store = Store(tmp_path)
     assert len(store) == 450
     found = store.find([key(n) for n in range(450)])
