@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from anyany.bench import decode, layout, machine, memory, prefill, startup
+from anyany.bench import decode, layout, machine, memory, prefill, startup, store
 from anyany.bench.measure import Figure
 from anyany.errors import RequestError
 
@@ -23,6 +23,8 @@ SUITE: dict[str, Callable[[int], Figure]] = {
     "prefill-40m": partial(prefill.prefill, "40m"),
     "cache-memory": memory.cache,
     "attention-memory": memory.attention,
+    "store-align-in-mini": partial(store.align_in, "mini"),
+    "store-align-in-10m": partial(store.align_in, "10m"),
     "layout-10000": layout.layout,
     "layout-growth": layout.growth,
     "plugins-list": startup.plugins_list,

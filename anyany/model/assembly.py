@@ -8,7 +8,7 @@ Shapes: T packed rows, D model width, V vocabulary with marks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,9 @@ from anyany.plugin.components import Prepared
 
 if TYPE_CHECKING:
     from anyany.model.model import Model
+
+Producer = Callable[[Sequence[Prepared]], Tensor]
+"""Rows of all items, in order: an encoder, ``encode`` of a codec, or what reads the rows that these made before."""
 
 
 @dataclass
@@ -85,13 +88,13 @@ def embed(model: Model, pieces: Sequence[Placed], draw: torch.Generator | None =
             where.extend(r for item in clean for r in range(item.start, item.start + item.piece.span.rows))
         elif view == "features":
             projector = model.projectors[name]
-            produced = projector(_produce(model.encoders[name], name, clean).to(projector.begin.dtype))
+            produced = projector(_produce(model.producers[f"encoder/{name}"], name, clean).to(projector.begin.dtype))
             _with_marks(produced, projector, clean, blocks, where)
         else:
             head = model.heads[name]
             # Targets do not depend on the precision of the training.
             with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
-                latents = _produce(model.codecs[name].encode, name, clean)
+                latents = _produce(model.producers[f"codec/{name}"], name, clean)
             out.latents[name] = latents
             _with_marks(head.embed(latents), head, clean, blocks, where)
             noised = [item for item in members if item.piece.span.noised]
@@ -132,13 +135,13 @@ def _with_marks(
     where.extend(item.start + item.piece.span.rows - 1 for item in members)
 
 
-def _produce(component: object, name: str, members: Sequence[Placed]) -> Tensor:
+def _produce(component: Producer, name: str, members: Sequence[Placed]) -> Tensor:
     """Run a component over all its items and hold it to the lengths that it declared."""
     batch = [item.piece.prepared for item in members]
-    produced: Tensor = component(batch)  # type: ignore[operator]
+    produced: Tensor = component(batch)  # type: ignore[arg-type]
     if produced.shape[0] != sum(item.piece.span.rows - 2 for item in members):
         for item in members:
-            one = component([item.piece.prepared])  # type: ignore[operator]
+            one = component([item.piece.prepared])  # type: ignore[list-item]
             _check_rows(name, item.piece, item.piece.prepared, one.shape[0])
         declared = sum(item.piece.span.rows - 2 for item in members)
         raise SpanMismatchError(

@@ -97,6 +97,9 @@ class Model(nn.Module):
         self.projectors = {e.name: e.projector for e in encoders}
         self.codecs = {d.name: d.codec for d in decoders}
         self.heads = {d.name: d.head for d in decoders}
+        # What runs over the items of a batch, by component; a run may put a reader of stored rows in its place.
+        self.producers: dict[str, assembly.Producer] = {f"encoder/{e.name}": e.encoder for e in encoders}
+        self.producers |= {f"codec/{d.name}": d.codec.encode for d in decoders}
         self.planner = Planner(
             tokenizer,
             {e.spec.modality: (e.name, e.encoder) for e in encoders},
@@ -145,10 +148,17 @@ class Model(nn.Module):
     # Training.
 
     def train(self, mode: bool = True) -> Model:
-        """As of any module; matrices that generation has ordered for itself go back to rows."""
+        """As of any module, but components of which nothing trains stay in eval mode: they neither drop nor count.
+
+        Matrices that generation has ordered for itself go back to rows.
+        """
         if mode:
             order_for_training(self.matrices())
-        return super().train(mode)
+        super().train(mode)
+        for component in self.components.values():
+            if not any(parameter.requires_grad for parameter in component.parameters()):
+                component.eval()
+        return self
 
     def forward(self, documents: Sequence[Document], draw: torch.Generator | None = None) -> dict[str, Any]:
         """Losses of a packed batch of documents that were planned with ``train=True``.

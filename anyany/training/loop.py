@@ -18,8 +18,10 @@ from anyany.model import Model, load, save
 from anyany.training import checkpoint, data, ledger, optim
 from anyany.training.ahead import Ahead
 from anyany.training.metrics import Metrics
+from anyany.training.once import Once
 from anyany.training.recipe import Recipe
 from anyany.training.reports import Reports
+from anyany.training.store import Store
 from anyany.training.tasks import TASKS, Task
 from anyany.training.workers import Workers
 
@@ -51,6 +53,7 @@ class Run:
         groups = optim.parameter_groups(dict(self.model.components), recipe.rates, weight_decay=recipe.weight_decay)
         self.optimizer = optim.adamw(groups)
         self.schedule, self.autocast = recipe.plan(), optim.autocasts(recipe.precision)
+        self.once = Once(self.model, Store(Path(recipe.store))) if recipe.store is not None else None
         self.step = 0
         self.begun = ledger.digests(self.model.components)
         self.norms: dict[str, float] = {}
@@ -62,7 +65,9 @@ class Run:
     # State.
 
     def save_state(self) -> None:
-        """Write a checkpoint from which the run goes on exactly."""
+        """Write a checkpoint from which the run goes on exactly, and before it what it has encoded."""
+        if self.once is not None:
+            self.once.store.flush()
         tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= checkpoint.pack_optimizer(self.optimizer)
         tensors["random"] = torch.get_rng_state()
@@ -119,6 +124,8 @@ class Run:
         if self.workers is not None:
             self.workers.close()  # first: the thread may be waiting for them
         self.batches.close()
+        if self.once is not None:
+            self.once.close()
 
     def _steps(self) -> None:
         metrics = Metrics(self.folder, self.recipe.steps, self.step)
@@ -158,6 +165,8 @@ class Run:
             self.norms = optim.norms(self.optimizer.param_groups)
         norm = optim.clip([p for g in self.optimizer.param_groups for p in g["params"]], self.recipe.clip)
         self.step += 1
+        if self.once is not None:
+            values |= self.once.values()
         values["skipped"] = 0.0
         if torch.isfinite(torch.tensor(norm)):
             self.optimizer.step()

@@ -40,6 +40,7 @@ class Recipe:
         workers: Processes that read and prepare samples; 0: a thread of the run itself does.
         on_broken: ``stop`` at a sample that cannot be used, or ``skip`` and report it.
         dtype: Type in which the result is stored.
+        store: Folder in which the rows of frozen encoders and codecs are kept; ``None`` encodes them each time.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Recipe:
     on_nan: Literal["stop", "skip"] = "stop"
     on_broken: Literal["stop", "skip"] = "stop"
     dtype: Literal["float32", "bfloat16"] = "float32"
+    store: str | None = None
 
     def __post_init__(self) -> None:
         for name, low in (("steps", 1), ("rows", 1), ("accumulate", 1), ("checkpoint_every", 1), ("keep", 1),
@@ -79,6 +81,10 @@ class Recipe:
         ):  # fmt: skip
             if getattr(self, name) not in allowed:
                 raise RecipeError(f"recipe: {name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        if self.store is not None and not (isinstance(self.store, str) and self.store):
+            raise RecipeError(f"recipe: store must be the path of a folder, got {self.store!r}")
+        if self.store is not None and self.task == "codec":
+            raise RecipeError("recipe: the task codec trains what it encodes with; leave out store")
         if not self.sources:
             raise RecipeError("recipe: expected at least one source")
         for name, source in self.sources.items():

@@ -110,7 +110,7 @@ class Sequences:
                 own = piece.span.component
                 if own in fresh and piece.learn and piece.prepared is not None and piece.span.view == "latents":
                     with torch.no_grad():
-                        found.setdefault(own, []).append(self.model.codecs[own].encode([piece.prepared]))
+                        found.setdefault(own, []).append(self.model.producers[f"codec/{own}"]([piece.prepared]))
         for name, latents in found.items():
             self.model.heads[name].fit(torch.cat(latents))
 
