@@ -110,6 +110,11 @@ class Adapters(nn.Module):
         """The adapter of ``use``."""
         return None if self.active is None else self[self.active]
 
+    def touches(self, component: str) -> bool:
+        """Whether the adapter of ``use`` adds anything to a component."""
+        adapter = self.in_use()
+        return adapter is not None and any(self._component[layer] == component for layer in adapter.layers)
+
     def chosen(self, name: str | None) -> LoRA | None:
         """The adapter that a request asks for by name; ``None`` asks for that of ``use``, ``"none"`` for no one."""
         return self.in_use() if name is None else None if name == NONE else self._usable(name)

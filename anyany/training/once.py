@@ -33,8 +33,8 @@ FORMAT = 1
 class Once:
     """Puts a store before the components of a model, until ``close``.
 
-    A component goes through it while it is frozen and in eval mode, if its spec promises that the same input gives the
-    same output (``deterministic``), in any batch (``batched``); any other runs as ever.
+    A component goes through it while it is frozen, without an adapter, and in eval mode, if its spec promises that the
+    same input gives the same output (``deterministic``), in any batch (``batched``); any other runs as ever.
 
     Args:
         model: Of the run, with ``requires_grad`` set as it trains.
@@ -91,7 +91,8 @@ class Looked:
 
     def __call__(self, batch: Sequence[Prepared]) -> Tensor:
         """Rows of all items, in order; gradients do not pass."""
-        if not _frozen(self.component) or any(module.training for module in self.component.modules()):
+        adapted = self.once.model.adapters.touches(self.name)
+        if adapted or not _frozen(self.component) or any(module.training for module in self.component.modules()):
             return self.produce(batch)
         store, device = self.once.store, self.once.model.device
         identity = self._identity()
