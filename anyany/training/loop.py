@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -133,13 +134,15 @@ class Run:
         for _ in range(self.recipe.accumulate):
             batch, self.taken = self.batches.take()
             batches.append(batch)
-        values: dict[str, float] = {}
+        counts: Counter[str] = Counter()
+        for batch in batches:
+            counts.update(self.task.count(batch))
+        values: Counter[str] = Counter()
         for batch in batches:
             with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
-                loss, terms = self.task.loss(batch)
-            (loss / len(batches)).backward()
-            for name, value in terms.items():
-                values[name] = values.get(name, 0.0) + value / len(batches)
+                loss, terms = self.task.loss(batch, counts)
+            loss.backward()
+            values.update(terms)
         if (self.step + 1) % self.recipe.log_every == 0 or self.step + 1 == self.recipe.steps:
             self.norms = optim.norms(self.optimizer.param_groups)
         norm = optim.clip([p for g in self.optimizer.param_groups for p in g["params"]], self.recipe.clip)

@@ -150,8 +150,8 @@ def recipe(monkeypatch):
 def _spoil(run: Run, monkeypatch, step: int) -> None:
     plain = run.task.loss
 
-    def loss(batch):
-        value, terms = plain(batch)
+    def loss(batch, counts):
+        value, terms = plain(batch, counts)
         bad = math.nan if run.step == step else 1.0
         return value * bad, {name: term * bad for name, term in terms.items()}
 
