@@ -22,6 +22,7 @@ from anyany.training.metrics import Metrics
 from anyany.training.recipe import Recipe
 from anyany.training.reports import Reports
 from anyany.training.tasks import TASKS, Task
+from anyany.training.writer import Writer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -53,18 +54,20 @@ class Run:
         self.norms: dict[str, float] = {}
         self.taken = dict(self.stream.taken)  # samples behind this step; the stream itself is ahead of it
         self.batches = Ahead(self._batch)
+        self.writer = Writer(folder, recipe.keep)
         self.stopped = False
         (folder / "recipe.json").write_text(json.dumps(recipe.to_json(), indent=1) + "\n")
 
     # State.
 
     def save_state(self) -> None:
-        """Write a checkpoint from which the run goes on exactly."""
+        """Begin to write a checkpoint from which the run goes on exactly; ``writer.wait()`` until it is written."""
+        self.writer.wait()  # before the copy is made, so that there are never two
         tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= checkpoint.pack_optimizer(self.optimizer)
         tensors["random"] = torch.get_rng_state()
         state = {"step": self.step, "taken": self.taken, "recipe": self.recipe.to_json(), "begun": self.begun}
-        checkpoint.save_step(self.folder, self.step, tensors, state, keep=self.recipe.keep)
+        self.writer.write(checkpoint.snapshot(self.step, tensors, state))
 
     def resume(self) -> bool:
         """Go on from the newest whole checkpoint; returns whether there was one.
@@ -107,6 +110,7 @@ class Run:
         saved = -1
         try:
             while self.step < self.recipe.steps and not self.stopped:
+                self.writer.check()
                 for name, value in self.one_step().items():
                     seen.setdefault(name, []).append(value)
                 if self.step % self.recipe.log_every == 0:
@@ -117,10 +121,12 @@ class Run:
                     saved = self.step
             if saved != self.step:
                 self.save_state()
+            self.writer.wait()
         finally:
             signal.signal(signal.SIGTERM, old)
             metrics.close()
             self.batches.close()
+            self.writer.close()
             self.model.eval()
         if not self.stopped:
             entries = [entry.to_json() for entry in self.entries()]

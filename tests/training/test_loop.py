@@ -61,6 +61,7 @@ def test_resume_is_exact(make_model, tmp_path, kind, accumulate):
     for _ in range(4):
         first.one_step()
     first.save_state()
+    first.writer.wait()
     first.one_step()  # lost in the crash
     second = new("parts")
     assert second.resume()
