@@ -6,8 +6,10 @@ A run that is killed at any moment goes on from its last checkpoint bit for bit,
 from __future__ import annotations
 
 import json
+import math
 import signal
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,16 @@ from anyany.errors import RecipeError
 from anyany.model import Model, load, save
 from anyany.training import checkpoint, data, ledger, optim
 from anyany.training.ahead import Ahead
+from anyany.training.average import Average
 from anyany.training.metrics import Metrics
 from anyany.training.recipe import Recipe
 from anyany.training.reports import Reports
 from anyany.training.tasks import TASKS, Task
+from anyany.training.trackers import Tracker
 from anyany.training.writer import Writer
 
+MOST_SKIPPED = 20
+"""Steps in a row without a finite gradient after which a run ends: weights that give none once give none again."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -48,6 +54,8 @@ class Run:
         self.task: Task = TASKS[recipe.task](self.model, recipe)
         groups = optim.parameter_groups(dict(self.model.components), recipe.rates, weight_decay=recipe.weight_decay)
         self.optimizer = optim.adamw(groups)
+        self.average = Average(self.model, recipe.ema) if recipe.ema else None
+        self.model.backbone.recompute = recipe.recompute
         self.schedule, self.autocast = recipe.plan(), optim.autocasts(recipe.precision)
         self.step = 0
         self.begun = ledger.digests(self.model.components)
@@ -56,6 +64,7 @@ class Run:
         self.batches = Ahead(self._batch)
         self.writer = Writer(folder, recipe.keep)
         self.stopped = False
+        self.skipped = 0  # in a row
         (folder / "recipe.json").write_text(json.dumps(recipe.to_json(), indent=1) + "\n")
 
     # State.
@@ -65,6 +74,7 @@ class Run:
         self.writer.wait()  # before the copy is made, so that there are never two
         tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= checkpoint.pack_optimizer(self.optimizer)
+        tensors |= self.average.tensors() if self.average is not None else {}
         tensors["random"] = torch.get_rng_state()
         state = {"step": self.step, "taken": self.taken, "recipe": self.recipe.to_json(), "begun": self.begun}
         self.writer.write(checkpoint.snapshot(self.step, tensors, state))
@@ -78,8 +88,9 @@ class Run:
         found = checkpoint.load_latest(self.folder)
         if found is None:
             return False
-        mine, theirs = self.recipe.to_json(), found.state["recipe"]
-        changed = [k for k in ("model", "sources", "rates", "seed", "rows", "task") if _plain(mine[k]) != theirs[k]]
+        mine, theirs = self.recipe.to_json(), {"ema": 0.0, **found.state["recipe"]}
+        fixed = ("model", "sources", "rates", "seed", "rows", "task", "ema")
+        changed = [k for k in fixed if _plain(mine[k]) != theirs[k]]
         if changed:
             raise RecipeError(
                 f"resume: the run in {self.folder} was begun with another {', '.join(changed)}; choose a new folder"
@@ -87,6 +98,8 @@ class Run:
         own = {k.removeprefix("model."): v for k, v in found.tensors.items() if k.startswith("model.")}
         self.model.load_state_dict(own)
         checkpoint.unpack_optimizer(self.optimizer, found.tensors)
+        if self.average is not None:
+            self.average.load(found.tensors)
         torch.set_rng_state(found.tensors["random"])
         self.step, self.taken, self.begun = found.step, dict(found.state["taken"]), found.state["begun"]
         self.stream.taken = dict(self.taken)
@@ -104,7 +117,7 @@ class Run:
         if self.step == 0:
             stream = self.stream
             self.task.begin(data.Stream(stream.sources, stream.weights, stream.seed, stream.broken))
-        metrics = Metrics(self.folder, self.recipe.steps, self.step)
+        metrics = Metrics(self.folder, self.recipe.steps, self.step, self._tracker())
         self.model.train()
         seen: dict[str, list[float]] = {}
         saved = -1
@@ -131,7 +144,8 @@ class Run:
         if not self.stopped:
             entries = [entry.to_json() for entry in self.entries()]
             (self.folder / "components.json").write_text(json.dumps(entries, indent=1) + "\n")
-            save(self.model, self.folder / "model", dtype=DTYPES[self.recipe.dtype])
+            with self.average.in_place() if self.average is not None else nullcontext():
+                save(self.model, self.folder / "model", dtype=DTYPES[self.recipe.dtype])
 
     def one_step(self) -> dict[str, float]:
         """Forward, backward, clip, update; returns what is worth logging."""
@@ -153,19 +167,35 @@ class Run:
             self.norms = optim.norms(self.optimizer.param_groups)
         norm = optim.clip([p for g in self.optimizer.param_groups for p in g["params"]], self.recipe.clip)
         self.step += 1
-        values["skipped"] = 0.0
-        if torch.isfinite(torch.tensor(norm)):
-            self.optimizer.step()
-        elif self.recipe.on_nan == "stop":
-            raise RecipeError(f"step {self.step}: the gradient is not finite; lower the rates, or set on_nan = 'skip'")
+        values["skipped"] = float(not math.isfinite(norm))
+        if values["skipped"]:
+            self._skip()
         else:
-            values["skipped"] = 1.0
+            self.skipped = 0
+            self.optimizer.step()
+            if self.average is not None:
+                self.average.update(self.step)
         self.optimizer.zero_grad(set_to_none=True)
         return {**values, "norm": norm}
+
+    def _skip(self) -> None:
+        """Leave weights, optimiser and average as they are, if that is wanted and can help."""
+        self.skipped += 1
+        if self.recipe.on_nan == "stop":
+            raise RecipeError(f"step {self.step}: the gradient is not finite; lower the rates, or set on_nan = 'skip'")
+        if self.skipped == MOST_SKIPPED:
+            raise RecipeError(
+                f"step {self.step}: the gradient of {MOST_SKIPPED} steps in a row is not finite, so that skipping does "
+                "not help; lower the rates, or look at the data"
+            )
 
     def _batch(self) -> tuple[Any, dict[str, int]]:
         """The next batch, and what has been taken of each source once it is trained on."""
         return self.task.batch(self.stream), dict(self.stream.taken)
+
+    def _tracker(self) -> Tracker | None:
+        name = self.recipe.tracker
+        return Tracker(name, self.recipe.name, self.recipe.to_json()) if name else None
 
     def _stop(self, *_: Any) -> None:
         self.stopped = True

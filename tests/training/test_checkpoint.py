@@ -115,7 +115,9 @@ def test_a_failing_save_leaves_the_last_one_whole(tmp_path, monkeypatch, where, 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, where, full)
-    with pytest.raises(CheckpointError, match=r"step \d: cannot be written to .*No space left on device; the one before"):
+    with pytest.raises(
+        CheckpointError, match=r"step \d: cannot be written to .*No space left on device; the one before"
+    ):
         save_step(tmp_path, step, tensors(99), {"step": 99}, keep=1)
     monkeypatch.undo()
     found = load_latest(tmp_path)

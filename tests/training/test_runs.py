@@ -185,6 +185,20 @@ def test_a_skipped_step_changes_neither_weights_nor_optimiser(make_model, tmp_pa
     run.batches.close()
 
 
+def test_a_run_that_skips_all_its_steps_ends(make_model, tmp_path, recipe, monkeypatch):
+    """In a row: a good step between begins to count again."""
+    run = Run(recipe(on_nan="skip", steps=100, checkpoint_every=1000), tmp_path, make_model())
+    plain = run.task.loss
+
+    def loss(batch, counts):
+        value, terms = plain(batch, counts)
+        return value * (1.0 if run.step == 12 else math.nan), terms
+
+    monkeypatch.setattr(run.task, "loss", loss)
+    with pytest.raises(RecipeError, match="step 33: the gradient of 20 steps in a row is not finite"):
+        run.run()
+
+
 def test_a_step_that_is_not_finite_stops_the_run_by_default(make_model, tmp_path, recipe, monkeypatch):
     run = Run(recipe(), tmp_path, make_model())
     _spoil(run, monkeypatch, 3)
