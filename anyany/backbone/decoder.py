@@ -24,7 +24,7 @@ class Backbone(nn.Module):
     """Blocks and a final norm.
 
     With ``recompute`` set, training keeps the input of each block alone and runs the block again for its gradient
-    (Chen et al. 2016, arXiv 1604.06174): the same gradients, less memory, a third more time in the blocks.
+    (Chen et al. 2016, arXiv 1604.06174): the same gradients, less memory, more time.
 
     Args:
         blocks: In order.
