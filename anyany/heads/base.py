@@ -52,6 +52,10 @@ class Head(nn.Module):
         """Latents ``(n, ...)`` -> rows ``(n, D)``."""
         raise TypeError(f"{type(self).__name__} does not define embed")
 
+    def counted(self, lengths: Sequence[int], fixed: bool) -> int:
+        """``HeadLoss.rows`` of spans of these lengths, known before their loss: a row for each latent."""
+        return sum(lengths)
+
     def loss(self, hidden: Tensor, latents: Tensor, lengths: Sequence[int], fixed: bool) -> HeadLoss:
         """Loss of spans.
 

@@ -47,6 +47,10 @@ class DepthHead(Head):
         shape = state.shape
         return self.cell(step.reshape(-1, shape[-1]), state.reshape(-1, shape[-1])).view(shape)
 
+    def counted(self, lengths: Sequence[int], fixed: bool) -> int:
+        """A row for each code."""
+        return sum(lengths) * self.books
+
     def loss(self, hidden: Tensor, latents: Tensor, lengths: Sequence[int], fixed: bool) -> HeadLoss:
         """Cross-entropy of each book given those before it, and of the end; each code counts as a row."""
         rows, _ = boundaries(lengths, hidden.device)
@@ -60,7 +64,7 @@ class DepthHead(Head):
                 state = self._advance(state, skip, book, latents[:, book])
         if not fixed:
             total = total + end_loss(self.stop(hidden)[:, 0], lengths)
-        return HeadLoss(total, len(rows) * self.books)
+        return HeadLoss(total, self.counted(lengths, fixed))
 
     def pick(
         self,

@@ -32,6 +32,10 @@ class DiscreteHead(Head):
         """Codes ``(n, 1)`` -> rows ``(n, D)``."""
         return self.codes(latents[:, 0])
 
+    def counted(self, lengths: Sequence[int], fixed: bool) -> int:
+        """A row for each code and, unless ``fixed``, each end."""
+        return sum(lengths) + (0 if fixed else len(lengths))
+
     def loss(self, hidden: Tensor, latents: Tensor, lengths: Sequence[int], fixed: bool) -> HeadLoss:
         """Cross-entropy over the codes and, unless ``fixed``, the end."""
         rows, _ = boundaries(lengths, hidden.device)

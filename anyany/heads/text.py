@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from anyany.heads.base import HeadLoss
 from anyany.heads.guidance import combine
+from anyany.heads.linear_cross_entropy import linear_cross_entropy
 from anyany.heads.sampling import sample
 from anyany.heads.steps import Picked, Sampling
 
@@ -68,11 +69,9 @@ class TextHead(nn.Module):
             calls: ``(M, D)`` logit rows of the begin marks.
             weights: ``(n,)`` weight of each row; ``None`` is 1.
         """
-        logits = torch.cat([self.logits(hidden), F.linear(hidden, calls)], dim=-1).float()  # (n, V + M)
-        each = F.cross_entropy(logits, targets, reduction="none")
-        if weights is not None:
-            each = each * weights
-        return HeadLoss(each.sum(), len(targets))
+        matrix = self.embedding.weight if self.output is None else self.output.weight
+        matrices = [matrix, calls] if len(calls) else [matrix]
+        return HeadLoss(linear_cross_entropy(hidden, matrices, targets, weights), len(targets))
 
 
 class TextPicker:

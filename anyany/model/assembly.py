@@ -179,7 +179,7 @@ def losses(model: Model, pieces: Sequence[Placed], embedded: Embedded, hidden: T
     for name, latents in embedded.latents.items():
         members = [p for p in pieces if p.piece.span.component == name and p.piece.span.view == "latents"]
         clean = [p for p in members if not p.piece.span.noised]
-        learn = [p for p in clean if p.piece.learn]
+        learn = _learnt(pieces, name)
         if not learn:
             continue
         head = model.heads[name]
@@ -189,6 +189,7 @@ def losses(model: Model, pieces: Sequence[Placed], embedded: Embedded, hidden: T
             kept = torch.cat([z for z, p in zip(parts, noised, strict=True) if p.piece.learn])
             index = [r for p in noised if p.piece.learn for r in range(p.start, p.start + p.piece.span.rows)]
             out[name] = head.loss_noised(hidden[torch.tensor(index)], kept)
+            _check_counted(head, name, out[name], learn, True)
             continue
         parts = latents.split([p.piece.span.rows - 2 for p in clean])
         kept = torch.cat([z for z, p in zip(parts, clean, strict=True) if p.piece.learn])
@@ -196,7 +197,37 @@ def losses(model: Model, pieces: Sequence[Placed], embedded: Embedded, hidden: T
         lengths = [p.piece.span.rows - 2 for p in learn]
         fixed = model.codecs[name].plan().fixed
         out[name] = head.loss(hidden[torch.tensor(index)], kept, lengths, fixed)
+        _check_counted(head, name, out[name], learn, fixed)
     return out
+
+
+def counts(model: Model, pieces: Sequence[Placed]) -> dict[str, int]:
+    """``HeadLoss.rows`` of each head, as ``losses`` will give it, without running anything.
+
+    So that a step over several batches can weigh the rows of all of them alike.
+    """
+    text = len(_text_targets(model, pieces)[0])
+    out = {"text": text} if text else {}
+    for name, head in model.heads.items():
+        lengths = [p.piece.span.rows - 2 for p in _learnt(pieces, name)]
+        if lengths:
+            out[name] = head.counted(lengths, model.codecs[name].plan().fixed)
+    return out
+
+
+def _check_counted(head: Head, name: str, loss: HeadLoss, learn: Sequence[Placed], fixed: bool) -> None:
+    """A head whose loss is over other rows than it counts would be weighed wrongly in a step of several batches."""
+    counted = head.counted([p.piece.span.rows - 2 for p in learn], fixed)
+    if counted != loss.rows:
+        raise SpanMismatchError(
+            f"{name}: counted() of its head says {counted} rows, its loss is over {loss.rows}; the two must agree"
+        )
+
+
+def _learnt(pieces: Sequence[Placed], name: str) -> list[Placed]:
+    """Clean spans of a codec that its head learns from."""
+    spans = ((p, p.piece.span) for p in pieces if p.piece.learn)
+    return [p for p, span in spans if span.component == name and span.view == "latents" and not span.noised]
 
 
 def _text_targets(model: Model, pieces: Sequence[Placed]) -> tuple[list[int], list[int]]:

@@ -9,7 +9,7 @@ Shapes: N pairs of one kind, T packed rows, D model width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -79,16 +79,22 @@ class Bind:
             for kind, members in kinds.items()
         }
 
-    def loss(self, batch: Any) -> tuple[Tensor, dict[str, float]]:
-        """Mean over all pairs; the share of parts whose nearest partner is right is logged as ``hits``."""
-        total, values, count = torch.zeros(()), {}, 0
+    def count(self, batch: Any) -> dict[str, int]:
+        """Pairs of each kind."""
+        return {f"{one}-{other}": len(left) for (one, other), (left, _, _) in batch.items()}
+
+    def loss(self, batch: Any, counts: Mapping[str, int]) -> tuple[Tensor, dict[str, float]]:
+        """Mean over all pairs of a step; the share of parts whose nearest partner is right is logged as ``hits``.
+
+        A pair contrasts with those of its own batch, so that two small batches are easier than one of both.
+        """
+        total, values = torch.zeros(()), {}
         for (one, other), (left, right, same) in batch.items():
             logits = cosines(vectors(self.model, left), vectors(self.model, right)) / TEMPERATURE
             total = total + contrast(logits, same) * len(left)
-            count += len(left)
-            hits = same.gather(1, logits.argmax(dim=1, keepdim=True)).float().mean()
-            values[f"{one}-{other}/hits"] = hits.item()
-        loss = total / count
+            hits = same.gather(1, logits.argmax(dim=1, keepdim=True)).float().sum()
+            values[f"{one}-{other}/hits"] = hits.item() / counts[f"{one}-{other}"]
+        loss = total / sum(counts.values())
         return loss, {"loss": loss.item(), **values}
 
 

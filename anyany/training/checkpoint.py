@@ -46,56 +46,106 @@ class Step:
     state: dict[str, Any]
 
 
-def save_step(
-    folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, keep: int = 2
-) -> Path:
-    """Write a checkpoint; older ones go only after this one is safe on the disk.
+@dataclass(frozen=True)
+class Snapshot:
+    """A state at one moment, which training no longer changes.
+
+    Attributes:
+        step: Number of the step.
+        tensors: By name, copies of their own on the CPU.
+        text: The JSON object.
+    """
+
+    step: int
+    tensors: dict[str, Tensor]
+    text: str
+
+
+def snapshot(step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> Snapshot:
+    """Copy a state, so that it can be written while training goes on.
 
     Args:
-        folder: Of the run; it is made if need be.
-        step: Number of the step; a checkpoint of the same step is replaced.
+        step: Number of the step.
         tensors: By name: weights, optimiser state, random generators as uint8.
         state: Whatever JSON can hold.
-        keep: How many of the newest stay, this one included.
-
-    Returns:
-        The directory.
 
     Raises:
-        CheckpointError: ``step`` or ``keep`` is out of range, or ``state`` is not JSON.
+        CheckpointError: ``step`` is below 0, or ``state`` is not JSON.
     """
-    if step < 0 or keep < 1:
-        raise CheckpointError(f"training checkpoint: expected step >= 0 and keep >= 1, got {step} and {keep}")
+    if step < 0:
+        raise CheckpointError(f"training checkpoint: expected step >= 0, got {step}")
     try:
         text = json.dumps(dict(state), indent=1, allow_nan=False)
     except (TypeError, ValueError):
         raise CheckpointError(
             "training checkpoint: the state must be JSON: text, finite numbers, lists, objects"
         ) from None
-    folder.mkdir(parents=True, exist_ok=True)
-    final = folder / f"step-{step:08d}"
+    # Views of one storage are cloned as well: safetensors refuses shared memory.
+    return Snapshot(step, {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}, text)
+
+
+def write(folder: Path, saved: Snapshot, *, keep: int = 2) -> Path:
+    """Write a checkpoint; older ones go only after this one is safe on the disk.
+
+    Args:
+        folder: Of the run; it is made if need be.
+        saved: What to write; a checkpoint of the same step is replaced.
+        keep: How many of the newest stay, this one included.
+
+    Returns:
+        The directory.
+
+    Raises:
+        CheckpointError: ``keep`` is below 1, or the system refuses to write; the checkpoint before is whole then.
+    """
+    if keep < 1:
+        raise CheckpointError(f"training checkpoint: expected keep >= 1, got {keep}")
+    final = folder / f"step-{saved.step:08d}"
     temporary = final.with_name(final.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    # Views of one storage are cloned: safetensors refuses shared memory, and a copy is what a restart needs.
-    own = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
-    save_file(own, temporary / TENSORS)
-    (temporary / STATE).write_text(text + "\n", encoding="utf-8")
-    files = {name: _describe(temporary / name) for name in (TENSORS, STATE)}
-    manifest = {"format": FORMAT, "step": step, "files": files}
-    (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    for name in (*files, MANIFEST):
-        _sync(temporary / name)
-    _sync(temporary)
-    if final.exists():
-        old = final.with_name(final.name + ".old")
-        shutil.rmtree(old, ignore_errors=True)
-        final.rename(old)
-    temporary.rename(final)
-    _sync(folder)
-    _write_latest(folder, final.name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        _fill(temporary, saved)
+        if final.exists():
+            old = final.with_name(final.name + ".old")
+            shutil.rmtree(old, ignore_errors=True)
+            final.rename(old)
+        temporary.rename(final)
+        _sync(folder)
+        _write_latest(folder, final.name)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)  # half a checkpoint on a full disk keeps it full
+        raise CheckpointError(
+            f"training checkpoint of step {saved.step}: cannot be written to {folder}: {_reason(error)}; the one "
+            "before it is whole: make room or give access, then run the same command"
+        ) from error
     _retain(folder, keep)
     return final
+
+
+def save_step(
+    folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, keep: int = 2
+) -> Path:
+    """``write`` a ``snapshot`` at once."""
+    return write(folder, snapshot(step, tensors, state), keep=keep)
+
+
+def _fill(folder: Path, saved: Snapshot) -> None:
+    """Write and sync the three files of a checkpoint."""
+    save_file(saved.tensors, folder / TENSORS)
+    (folder / STATE).write_text(saved.text + "\n", encoding="utf-8")
+    files = {name: _describe(folder / name) for name in (TENSORS, STATE)}
+    manifest = {"format": FORMAT, "step": saved.step, "files": files}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    for name in (*files, MANIFEST):
+        _sync(folder / name)
+    _sync(folder)
+
+
+def _reason(error: Exception) -> str:
+    """What the system said, or what kind of error it was."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else "the system refused to write a file"
 
 
 def load_latest(folder: Path) -> Step | None:

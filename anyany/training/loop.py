@@ -6,7 +6,10 @@ A run that is killed at any moment goes on from its last checkpoint bit for bit,
 from __future__ import annotations
 
 import json
+import math
 import signal
+from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +20,19 @@ from anyany.errors import RecipeError
 from anyany.model import Model, load, save
 from anyany.training import checkpoint, data, ledger, optim
 from anyany.training.ahead import Ahead
+from anyany.training.average import Average
 from anyany.training.metrics import Metrics
 from anyany.training.once import Once
 from anyany.training.recipe import Recipe
 from anyany.training.reports import Reports
 from anyany.training.store import Store
 from anyany.training.tasks import TASKS, Task
+from anyany.training.trackers import Tracker
 from anyany.training.workers import Workers
+from anyany.training.writer import Writer
 
+MOST_SKIPPED = 20
+"""Steps in a row without a finite gradient after which a run ends: weights that give none once give none again."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -52,6 +60,8 @@ class Run:
         self.feed = self.task.batches(self.stream)
         groups = optim.parameter_groups(dict(self.model.components), recipe.rates, weight_decay=recipe.weight_decay)
         self.optimizer = optim.adamw(groups)
+        self.average = Average(self.model, recipe.ema) if recipe.ema else None
+        self.model.backbone.recompute = recipe.recompute
         self.schedule, self.autocast = recipe.plan(), optim.autocasts(recipe.precision)
         self.once = Once(self.model, Store(Path(recipe.store))) if recipe.store is not None else None
         self.step = 0
@@ -59,20 +69,24 @@ class Run:
         self.norms: dict[str, float] = {}
         self.position = self.feed.state()  # of the data behind this step; the feed itself is ahead of it
         self.batches = Ahead(self._batch, self.feed.size)
+        self.writer = Writer(folder, recipe.keep)
         self.stopped = False
+        self.skipped = 0  # in a row
         (folder / "recipe.json").write_text(json.dumps(recipe.to_json(), indent=1) + "\n")
 
     # State.
 
     def save_state(self) -> None:
-        """Write a checkpoint from which the run goes on exactly, and before it what it has encoded."""
+        """Begin to write a checkpoint from which the run goes on exactly; ``writer.wait()`` until it is written."""
+        self.writer.wait()  # before the copy is made, so that there are never two
         if self.once is not None:
-            self.once.store.flush()
+            self.once.store.flush()  # what a checkpoint was trained on is there when it is gone on from
         tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= checkpoint.pack_optimizer(self.optimizer)
+        tensors |= self.average.tensors() if self.average is not None else {}
         tensors["random"] = torch.get_rng_state()
         state = {"step": self.step, "data": self.position, "recipe": self.recipe.to_json(), "begun": self.begun}
-        checkpoint.save_step(self.folder, self.step, tensors, state, keep=self.recipe.keep)
+        self.writer.write(checkpoint.snapshot(self.step, tensors, state))
 
     def resume(self) -> bool:
         """Go on from the newest whole checkpoint; returns whether there was one.
@@ -83,8 +97,9 @@ class Run:
         found = checkpoint.load_latest(self.folder)
         if found is None:
             return False
-        mine, theirs = self.recipe.to_json(), found.state["recipe"]
-        changed = [k for k in ("model", "sources", "rates", "seed", "rows", "task") if _plain(mine[k]) != theirs[k]]
+        mine, theirs = self.recipe.to_json(), {"ema": 0.0, **found.state["recipe"]}
+        fixed = ("model", "sources", "rates", "seed", "rows", "task", "ema")
+        changed = [k for k in fixed if _plain(mine[k]) != theirs[k]]
         if changed:
             raise RecipeError(
                 f"resume: the run in {self.folder} was begun with another {', '.join(changed)}; choose a new folder"
@@ -92,6 +107,8 @@ class Run:
         own = {k.removeprefix("model."): v for k, v in found.tensors.items() if k.startswith("model.")}
         self.model.load_state_dict(own)
         checkpoint.unpack_optimizer(self.optimizer, found.tensors)
+        if self.average is not None:
+            self.average.load(found.tensors)
         torch.set_rng_state(found.tensors["random"])
         self.step, self.position, self.begun = found.step, found.state["data"], found.state["begun"]
         self.feed.restore(self.position)
@@ -117,23 +134,26 @@ class Run:
         if not self.stopped:
             entries = [entry.to_json() for entry in self.entries()]
             (self.folder / "components.json").write_text(json.dumps(entries, indent=1) + "\n")
-            save(self.model, self.folder / "model", dtype=DTYPES[self.recipe.dtype])
+            with self.average.in_place() if self.average is not None else nullcontext():
+                save(self.model, self.folder / "model", dtype=DTYPES[self.recipe.dtype])
 
     def close(self) -> None:
         """End the thread and the processes that make batches; after this the run gives no step."""
         if self.workers is not None:
             self.workers.close()  # first: the thread may be waiting for them
         self.batches.close()
+        self.writer.close()
         if self.once is not None:
             self.once.close()
 
     def _steps(self) -> None:
-        metrics = Metrics(self.folder, self.recipe.steps, self.step)
+        metrics = Metrics(self.folder, self.recipe.steps, self.step, self._tracker())
         self.model.train()
         seen: dict[str, list[float]] = {}
         saved = -1
         try:
             while self.step < self.recipe.steps and not self.stopped:
+                self.writer.check()
                 for name, value in self.one_step().items():
                     seen.setdefault(name, []).append(value)
                 if self.step % self.recipe.log_every == 0:
@@ -144,6 +164,7 @@ class Run:
                     saved = self.step
             if saved != self.step:
                 self.save_state()
+            self.writer.wait()
         finally:
             metrics.close()
 
@@ -154,32 +175,50 @@ class Run:
         for _ in range(self.recipe.accumulate):
             batch, self.position = self.batches.take()
             batches.append(batch)
-        values: dict[str, float] = {}
+        counts: Counter[str] = Counter()
+        for batch in batches:
+            counts.update(self.task.count(batch))
+        values: Counter[str] = Counter()
         for batch in batches:
             with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
-                loss, terms = self.task.loss(batch)
-            (loss / len(batches)).backward()
-            for name, value in terms.items():
-                values[name] = values.get(name, 0.0) + value / len(batches)
+                loss, terms = self.task.loss(batch, counts)
+            loss.backward()
+            values.update(terms)
         if (self.step + 1) % self.recipe.log_every == 0 or self.step + 1 == self.recipe.steps:
             self.norms = optim.norms(self.optimizer.param_groups)
         norm = optim.clip([p for g in self.optimizer.param_groups for p in g["params"]], self.recipe.clip)
         self.step += 1
         if self.once is not None:
-            values |= self.once.values()
-        values["skipped"] = 0.0
-        if torch.isfinite(torch.tensor(norm)):
-            self.optimizer.step()
-        elif self.recipe.on_nan == "stop":
-            raise RecipeError(f"step {self.step}: the gradient is not finite; lower the rates, or set on_nan = 'skip'")
+            values.update(self.once.values())
+        values["skipped"] = float(not math.isfinite(norm))
+        if values["skipped"]:
+            self._skip()
         else:
-            values["skipped"] = 1.0
+            self.skipped = 0
+            self.optimizer.step()
+            if self.average is not None:
+                self.average.update(self.step)
         self.optimizer.zero_grad(set_to_none=True)
         return {**values, "norm": norm}
+
+    def _skip(self) -> None:
+        """Leave weights, optimiser and average as they are, if that is wanted and can help."""
+        self.skipped += 1
+        if self.recipe.on_nan == "stop":
+            raise RecipeError(f"step {self.step}: the gradient is not finite; lower the rates, or set on_nan = 'skip'")
+        if self.skipped == MOST_SKIPPED:
+            raise RecipeError(
+                f"step {self.step}: the gradient of {MOST_SKIPPED} steps in a row is not finite, so that skipping does "
+                "not help; lower the rates, or look at the data"
+            )
 
     def _batch(self) -> tuple[Any, dict[str, Any]]:
         """The next batch, and where the data stand once it is trained on."""
         return self.task.batch(self.feed.take()), self.feed.state()
+
+    def _tracker(self) -> Tracker | None:
+        name = self.recipe.tracker
+        return Tracker(name, self.recipe.name, self.recipe.to_json()) if name else None
 
     def _stop(self, *_: Any) -> None:
         self.stopped = True

@@ -28,10 +28,9 @@ class Schedule:
     Attributes:
         steps: Length of the run.
         warmup: Steps that rise linearly to 1; the first one takes ``1 / warmup``, never 0.
-        kind: Behind the warm-up: ``constant``; ``linear`` or ``cosine`` down to ``floor`` at the last step;
-            ``wsd``: constant, then linear to ``floor`` over the last ``decay`` steps
-            (MiniCPM, arXiv 2404.06395).
-        floor: Smallest factor, reached at the last step.
+        kind: Behind the warm-up: ``constant``; ``linear`` or ``cosine`` down to ``floor``; ``wsd``: constant, then
+            linear to ``floor`` over the last ``decay`` steps (MiniCPM, arXiv 2404.06395).
+        floor: Smallest factor, reached behind the last step: no step of a run is at rate 0 and in vain.
         decay: Steps of the last phase of ``wsd``.
     """
 
@@ -52,19 +51,19 @@ class Schedule:
             raise RecipeError(f"schedule: expected a floor from 0 to 1, got {self.floor}")
 
     def __call__(self, step: int) -> float:
-        """Factor for step 0, 1, ...; past the end it stays at the last value."""
+        """Factor for step 0, 1, ...; past the end it stays at ``floor``."""
         if step < self.warmup:
             return (step + 1) / self.warmup
         if self.kind == "constant":
             return 1.0
         begin = self.steps - self.decay if self.kind == "wsd" else self.warmup
-        done = _share(step - begin, self.steps - 1 - begin)
+        done = _share(step - begin, self.steps - begin)
         left = 0.5 * (1 + math.cos(math.pi * done)) if self.kind == "cosine" else 1 - done
         return self.floor + (1 - self.floor) * left
 
 
 def _share(done: int, total: int) -> float:
-    """How much of a phase is over, 0 to 1; a phase of one step is over, one that is still ahead is not."""
+    """How much of a phase is over, 0 to 1; one without a step is over, one that is still ahead is not."""
     if done < 0:
         return 0.0
     return 1.0 if total <= 0 else min(1.0, done / total)

@@ -32,6 +32,9 @@ class Recipe:
         accumulate: Batches per step.
         clip: Largest gradient norm.
         weight_decay: On matrices.
+        ema: Decay of a running average of the weights, which becomes the result; 0 is none.
+        recompute: Make what blocks of the backbone hold for the backward pass again, in place of keeping it.
+        tracker: ``trackio`` or ``wandb`` gets the metrics as well; empty is none.
         precision: ``float32``, ``bfloat16`` under autocast, or ``auto``: the faster of the two on this processor.
         seed: Of data order, augmentation and initial weights.
         checkpoint_every: Steps between checkpoints; ``keep`` of them stay.
@@ -58,6 +61,9 @@ class Recipe:
     accumulate: int = 1
     clip: float = 1.0
     weight_decay: float = 0.05
+    ema: float = 0.0
+    recompute: bool = False
+    tracker: Literal["", "trackio", "wandb"] = ""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     workers: int = 0
     seed: int = 0
@@ -78,9 +84,13 @@ class Recipe:
         for name, allowed in (
             ("task", ("codec", "bind", "sequence")), ("precision", ("auto", "float32", "bfloat16")),
             ("on_nan", ("stop", "skip")), ("on_broken", ("stop", "skip")), ("dtype", ("float32", "bfloat16")),
+            ("recompute", (False, True)), ("tracker", ("", "trackio", "wandb")),
         ):  # fmt: skip
             if getattr(self, name) not in allowed:
-                raise RecipeError(f"recipe: {name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+                names = ", ".join(str(each).lower() if isinstance(each, bool) else each or "''" for each in allowed)
+                raise RecipeError(f"recipe: {name} must be one of {names}, got {getattr(self, name)!r}")
+        if isinstance(self.ema, bool) or not isinstance(self.ema, int | float) or not 0 <= self.ema < 1:
+            raise RecipeError(f"recipe: ema must be a number from 0 to below 1, such as 0.999, got {self.ema!r}")
         if self.store is not None and not (isinstance(self.store, str) and self.store):
             raise RecipeError(f"recipe: store must be the path of a folder, got {self.store!r}")
         if self.store is not None and self.task == "codec":

@@ -13,6 +13,7 @@ from torch import Tensor
 from anyany.errors import DataError, TruncationError
 from anyany.heads.base import HeadLoss
 from anyany.model import Model
+from anyany.model.assembly import counts, placed
 from anyany.model.document import Document, Planner
 from anyany.parts import Media
 from anyany.training.bind import Bind
@@ -21,6 +22,7 @@ from anyany.training.packing import GROUP, Batches, counted, packed
 from anyany.training.recipe import Recipe
 
 Terms = dict[str, float]
+Counts = Mapping[str, int]
 SCALE_SAMPLES = 2000
 
 
@@ -39,8 +41,15 @@ class Task(Protocol):
     def batch(self, items: Sequence[Any]) -> Any:
         """What ``loss`` takes, of the items of one batch."""
 
-    def loss(self, batch: Any) -> tuple[Tensor, Terms]:
-        """What is minimised, and what is worth logging."""
+    def count(self, batch: Any) -> Counts:
+        """Rows, items or pairs of the batch by what has a mean of its own."""
+
+    def loss(self, batch: Any, counts: Counts) -> tuple[Tensor, Terms]:
+        """The batch's part of the step's loss, and of what is worth logging.
+
+        Each mean is over ``counts``, the sums over all batches of the step, so that the parts of the batches add up
+        to what one batch of all of them would give.
+        """
 
 
 @dataclass(frozen=True)
@@ -122,13 +131,17 @@ class Sequences:
         """The documents as they are."""
         return items
 
-    def loss(self, batch: Sequence[Document]) -> tuple[Tensor, Terms]:
+    def count(self, batch: Sequence[Document]) -> Counts:
+        """Rows of each head."""
+        return counts(self.model, placed(batch))
+
+    def loss(self, batch: Sequence[Document], counts: Counts) -> tuple[Tensor, Terms]:
         """Weighted sum of the mean loss of each head."""
         terms: Mapping[str, HeadLoss] = self.model(batch)
-        means = {name: term.total / max(term.rows, 1) for name, term in terms.items()}
+        means = {name: term.total / max(counts[name], 1) for name, term in terms.items()}
         loss = torch.stack([self.recipe.weights.get(name, 1.0) * mean for name, mean in means.items()]).sum()
         rows = float(sum(document.rows for document in batch))
-        fill = rows / self.recipe.rows
+        fill = rows / (self.recipe.rows * self.recipe.accumulate)
         return loss, {"loss": loss.item(), **{n: m.item() for n, m in means.items()}, "rows": rows, "fill": fill}
 
 
@@ -153,14 +166,19 @@ class Codecs:
             prepared.setdefault(modality, []).append(one)
         return prepared
 
-    def loss(self, batch: Mapping[str, Any]) -> tuple[Tensor, Terms]:
-        """Sum of the terms of all codecs."""
+    def count(self, batch: Mapping[str, Any]) -> Counts:
+        """Items of each modality."""
+        return {modality: len(prepared) for modality, prepared in batch.items()}
+
+    def loss(self, batch: Mapping[str, Any], counts: Counts) -> tuple[Tensor, Terms]:
+        """Sum of the terms of all codecs, each weighed by its items: exact where a term is the mean over items."""
         values: Terms = {}
         losses = []
         for modality, prepared in batch.items():
+            share = len(prepared) / counts[modality]
             for name, term in self.codecs[modality][1].loss(prepared).items():
-                losses.append(term)
-                values[f"{modality}/{name}"] = term.item()
+                losses.append(term * share)
+                values[f"{modality}/{name}"] = losses[-1].item()
         loss = torch.stack(losses).sum()
         return loss, {"loss": loss.item(), **values}
 

@@ -47,7 +47,7 @@ def teach(model, rows: int | None, steps: int) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "steps"), [("codes", 120), ("books", 120), ("embedding", 200), ("regression", 200)])
+@pytest.mark.parametrize(("kind", "steps"), [("codes", 120), ("books", 120), ("embedding", 300), ("regression", 300)])
 def test_spans_of_a_length_of_their_own(make_model, kind, steps):
     model = make_model(kind=kind, rows=6)
     teach(model, None, steps)

@@ -100,7 +100,8 @@ def test_gradients_reach_both_sides(make_model, recipe):
     run_recipe = recipe()
     model = make_model()
     task = Bind(model, run_recipe)
-    loss, terms = task.loss(task.batch(task.batches(data.Stream({"n": Named()}, {"n": 1.0}, 0, task.make)).take()))
+    batch = task.batch(task.batches(data.Stream({"n": Named()}, {"n": 1.0}, 0, task.make)).take())
+    loss, terms = task.loss(batch, task.count(batch))
     loss.backward()
     assert set(terms) == {"loss", "imu-text/hits"}
     assert model.encoders["imu/linear"].linear.weight.grad.abs().sum() > 0

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from imu_plugin import Imu
+from safetensors.torch import load_file
 
 from anyany.errors import RecipeError
 from anyany.parts import Message
@@ -47,10 +48,18 @@ def pairs_module(monkeypatch):
     monkeypatch.setitem(sys.modules, "test_loop_pairs", module)
 
 
-@pytest.mark.parametrize(("kind", "accumulate"), [("codes", 1), ("flow", 2), ("flow-span", 1)])
-def test_resume_is_exact(make_model, tmp_path, kind, accumulate):
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("codes", {}),
+        ("codes", {"ema": 0.9}),
+        ("flow", {"accumulate": 2, "ema": 0.5}),
+        ("flow-span", {"recompute": True}),
+    ],
+)
+def test_resume_is_exact(make_model, tmp_path, kind, changes):
     def new(folder):
-        return Run(recipe(accumulate=accumulate), tmp_path / folder, make_model(kind=kind, rows=3, fixed=True))
+        return Run(recipe(**changes), tmp_path / folder, make_model(kind=kind, rows=3, fixed=True))
 
     whole = new("whole")
     whole.run()
@@ -60,6 +69,7 @@ def test_resume_is_exact(make_model, tmp_path, kind, accumulate):
     for _ in range(4):
         first.one_step()
     first.save_state()
+    first.writer.wait()
     first.one_step()  # lost in the crash
     second = new("parts")
     assert second.resume()
@@ -67,6 +77,39 @@ def test_resume_is_exact(make_model, tmp_path, kind, accumulate):
     assert second.begun == whole.begun  # what has changed is told since the beginning of the run, not of the process
     second.run()
     for (name, a), (_, b) in zip(whole.model.state_dict().items(), second.model.state_dict().items(), strict=True):
+        assert torch.equal(a, b), name
+    shards = sorted((tmp_path / "whole" / "model").glob("*.safetensors"))
+    assert len(shards) > 4
+    for shard in shards:
+        assert shard.read_bytes() == (tmp_path / "parts" / "model" / shard.name).read_bytes(), shard.name
+
+
+def test_the_result_is_the_average_and_the_checkpoint_goes_on_from_the_weights(make_model, tmp_path):
+    run = Run(recipe(ema=0.9), tmp_path / "average", make_model())
+    run.run()
+    plain = Run(recipe(), tmp_path / "plain", make_model())
+    plain.run()
+    for name, weight in plain.model.state_dict().items():  # an average changes no step
+        assert torch.equal(run.model.state_dict()[name], weight)
+    shard = load_file(tmp_path / "average" / "model" / "text.safetensors")
+    found = shard["embedding.weight"]
+    assert torch.equal(found, run.average.averages["components.text.embedding.weight"])
+    assert not torch.equal(found, run.model.text.embedding.weight)
+    with pytest.raises(RecipeError, match="another ema"):
+        Run(recipe(), tmp_path / "average", make_model()).resume()
+
+
+@pytest.mark.parametrize("kind", ["codes", "flow-span"])
+def test_recomputed_blocks_give_the_same_steps(make_model, tmp_path, kind):
+    runs = []
+    for recompute in (False, True):
+        run = Run(recipe(recompute=recompute), tmp_path / str(recompute), make_model(kind=kind, rows=3, fixed=True))
+        calls = []
+        run.model.backbone.blocks[0].register_forward_pre_hook(lambda *_, calls=calls: calls.append(0))
+        run.run()
+        assert len(calls) == (12 if recompute else 6)
+        runs.append(run)
+    for (name, a), (_, b) in zip(*(run.model.state_dict().items() for run in runs), strict=True):
         assert torch.equal(a, b), name
 
 
@@ -110,7 +153,20 @@ def _imu(pairs: Pairs, index: int, draw: np.random.Generator) -> Imu:
 
 @pytest.mark.parametrize(
     "change",
-    [{"steps": 0}, {"step": 3}, {"sources": {}}, {"task": "juggle"}, {"sources": {"a": {}}}, {"schedule": "x"}],
+    [
+        {"steps": 0},
+        {"step": 3},
+        {"sources": {}},
+        {"task": "juggle"},
+        {"sources": {"a": {}}},
+        {"schedule": "x"},
+        {"ema": 1.0},
+        {"ema": -0.1},
+        {"ema": True},
+        {"ema": "0.9"},
+        {"recompute": 2},
+        {"tracker": "abacus"},
+    ],
 )
 def test_bad_recipes(change):
     with pytest.raises(RecipeError):

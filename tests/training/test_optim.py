@@ -149,20 +149,20 @@ def test_the_warm_up_is_linear_and_never_zero(kind):
 
 @pytest.mark.parametrize("floor", [0.0, 0.1, 1.0])
 def test_the_shapes_behind_it(floor):
-    shares = [i / (STEPS - WARM - 1) for i in range(STEPS - WARM)]
+    shares = [i / (STEPS - WARM) for i in range(STEPS - WARM)]
     assert curve(kind="constant")[WARM:] == [1.0] * (STEPS - WARM)
     linear = [floor + (1 - floor) * (1 - s) for s in shares]
     assert curve(kind="linear", floor=floor)[WARM:] == pytest.approx(linear)
     cosine = [floor + (1 - floor) * (1 + math.cos(math.pi * s)) / 2 for s in shares]
     assert curve(kind="cosine", floor=floor)[WARM:] == pytest.approx(cosine)
-    falling = [floor + (1 - floor) * (1 - i / 19) for i in range(20)]
+    falling = [floor + (1 - floor) * (1 - i / 20) for i in range(20)]
     assert curve(kind="wsd", floor=floor, decay=20)[WARM:] == pytest.approx([1.0] * 20 + falling)
 
 
 @pytest.mark.parametrize("kind", ["linear", "cosine", "wsd"])
 def test_past_the_end_it_stays_at_the_floor(kind):
     schedule = Schedule(steps=20, warmup=2, kind=kind, floor=0.2, decay=5)
-    assert schedule(19) == schedule(20) == schedule(10**6) == pytest.approx(0.2)
+    assert schedule(19) > schedule(20) == schedule(10**6) == pytest.approx(0.2)
     factors = [schedule(i) for i in range(2, 25)]
     assert factors == sorted(factors, reverse=True)
 
@@ -171,7 +171,13 @@ def test_past_the_end_it_stays_at_the_floor(kind):
                                      {"steps": 3, "warmup": 1, "kind": "wsd", "decay": 2}])  # fmt: skip
 def test_the_shortest_runs(options):
     schedule = Schedule(**options)
-    assert all(0 <= schedule(step) <= 1 for step in range(options["steps"] + 2))
+    assert all(0 < schedule(step) <= 1 for step in range(options["steps"]))  # no step is in vain
+    assert schedule(options["steps"]) == 0
+
+
+@pytest.mark.parametrize("kind", ["constant", "linear", "cosine"])
+def test_a_run_of_one_step_takes_it_in_full(kind):
+    assert Schedule(steps=1, kind=kind)(0) == 1.0
 
 
 @pytest.mark.parametrize(

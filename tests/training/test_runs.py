@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import warnings
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import torch
 from imu_plugin import Imu
 from safetensors.torch import load_file
 
-from anyany.errors import RecipeError
+from anyany.errors import CheckpointError, RecipeError
 from anyany.parts import Message
 from anyany.training import checkpoint
 from anyany.training.checkpoint import load_latest, pack_optimizer
@@ -150,8 +151,8 @@ def recipe(monkeypatch):
 def _spoil(run: Run, monkeypatch, step: int) -> None:
     plain = run.task.loss
 
-    def loss(batch):
-        value, terms = plain(batch)
+    def loss(batch, counts):
+        value, terms = plain(batch, counts)
         bad = math.nan if run.step == step else 1.0
         return value * bad, {name: term * bad for name, term in terms.items()}
 
@@ -182,6 +183,20 @@ def test_a_skipped_step_changes_neither_weights_nor_optimiser(make_model, tmp_pa
     after = run.model.state_dict() | pack_optimizer(run.optimizer)
     assert all(torch.equal(before[k], after[k]) for k in before)
     run.batches.close()
+
+
+def test_a_run_that_skips_all_its_steps_ends(make_model, tmp_path, recipe, monkeypatch):
+    """In a row: a good step between begins to count again."""
+    run = Run(recipe(on_nan="skip", steps=100, checkpoint_every=1000), tmp_path, make_model())
+    plain = run.task.loss
+
+    def loss(batch, counts):
+        value, terms = plain(batch, counts)
+        return value * (1.0 if run.step == 12 else math.nan), terms
+
+    monkeypatch.setattr(run.task, "loss", loss)
+    with pytest.raises(RecipeError, match="step 33: the gradient of 20 steps in a row is not finite"):
+        run.run()
 
 
 def test_a_step_that_is_not_finite_stops_the_run_by_default(make_model, tmp_path, recipe, monkeypatch):
@@ -219,10 +234,49 @@ def test_metrics_are_appended_and_valid_json(tmp_path, capsys):
     assert "step 5/20" in capsys.readouterr().out
 
 
+def test_a_checkpoint_that_cannot_be_written_ends_the_run(make_model, tmp_path, recipe, monkeypatch):
+    """At the next step that looks, not at the end; the one before stays."""
+    plain = checkpoint.write
+
+    def full(folder, saved, *, keep):
+        if saved.step == 4:
+            raise CheckpointError("training checkpoint of step 4: cannot be written")
+        return plain(folder, saved, keep=keep)
+
+    monkeypatch.setattr(checkpoint, "write", full)
+    run = Run(recipe(steps=500, checkpoint_every=2), tmp_path, make_model())
+    with pytest.raises(CheckpointError, match="step 4: cannot be written"):
+        run.run()
+    assert run.step <= 6
+    assert load_latest(tmp_path).step == 2
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_checkpoint_holds_the_step_it_was_begun_at(make_model, tmp_path, recipe, monkeypatch):
+    """Steps that follow while it is being written change nothing in it."""
+    plain, go = checkpoint.write, threading.Event()
+    monkeypatch.setattr(checkpoint, "write", lambda *a, **k: (go.wait(60), plain(*a, **k))[1])
+    run = Run(recipe(), tmp_path, make_model())
+    run.model.train()
+    run.one_step()
+    expected = {f"model.{k}": v.clone() for k, v in run.model.state_dict().items()}
+    taken = dict(run.taken)
+    run.save_state()
+    run.one_step()
+    run.taken["p"] = 999
+    go.set()
+    run.writer.wait()
+    found = load_latest(tmp_path)
+    assert (found.step, found.state["taken"]) == (1, taken)
+    assert all(torch.equal(found.tensors[name], value) for name, value in expected.items())
+    run.batches.close()
+    run.writer.close()
+
+
 def test_a_run_saves_its_last_step_once(make_model, tmp_path, recipe, monkeypatch):
     saved = []
-    plain = checkpoint.save_step
-    monkeypatch.setattr(checkpoint, "save_step", lambda f, step, *a, **k: saved.append(step) or plain(f, step, *a, **k))
+    plain = checkpoint.write
+    monkeypatch.setattr(checkpoint, "write", lambda f, s, **k: saved.append(s.step) or plain(f, s, **k))
     Run(recipe(), tmp_path / "even", make_model()).run()
     assert saved == [2, 4, 6]
     Run(recipe(steps=5), tmp_path / "odd", make_model()).run()
@@ -278,6 +332,6 @@ def test_a_damaged_newest_checkpoint_costs_steps_but_not_the_run(make_model, tmp
 
 
 def _python(script: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS), "PATH": "/usr/bin:/bin"}
+    environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{TESTS}:{TESTS.parent}", "PATH": "/usr/bin:/bin"}
     command = [sys.executable, str(script), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
