@@ -36,5 +36,7 @@ def run(args: argparse.Namespace) -> int:
     if training.stopped:
         print(f"stopped at step {training.step}; the same command goes on from there", file=sys.stderr)
         return 1
-    print(f"model: {folder / 'model'}")
+    for kind in ("model", "adapter"):
+        if (folder / kind).is_dir():
+            print(f"{kind}: {folder / kind}")
     return 0

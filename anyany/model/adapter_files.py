@@ -54,7 +54,7 @@ def save_adapter(adapters: Adapters, name: str, path: Path) -> None:
     base = adapters.digest(adapter.layers)
 
     def write(folder: Path) -> None:
-        save_file(tensors, folder / TENSORS, {"format": "pt", BASE: base})
+        save_file(tensors, folder / TENSORS, {BASE: base})
         (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
     write_directory(path, write, lambda folder: (folder / CONFIG).is_file())

@@ -9,12 +9,13 @@ import json
 import math
 import signal
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from anyany.errors import RecipeError
 from anyany.model import Model, load, save
@@ -33,6 +34,8 @@ from anyany.training.writer import Writer
 
 MOST_SKIPPED = 20
 """Steps in a row without a finite gradient after which a run ends: weights that give none once give none again."""
+ADAPTER = "adapter"
+"""Name of the adapter that a run trains, and of its line in the ledger."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -58,14 +61,19 @@ class Run:
         results = None if self.workers is None else self.workers.results
         self.stream = data.Stream(sources, weights, recipe.seed, self.task.make, broken, results)
         self.feed = self.task.batches(self.stream)
-        groups = optim.parameter_groups(dict(self.model.components), recipe.rates, weight_decay=recipe.weight_decay)
+        self.components: dict[str, nn.Module] = dict(self.model.components)
+        rates = dict(recipe.rates)
+        if recipe.lora is not None:
+            rates[ADAPTER] = recipe.lora["rate"]
+            self.components[ADAPTER] = self._adapter(recipe.lora)
+        groups = optim.parameter_groups(self.components, rates, weight_decay=recipe.weight_decay)
         self.optimizer = optim.adamw(groups)
         self.average = Average(self.model, recipe.ema) if recipe.ema else None
         self.model.backbone.recompute = recipe.recompute
         self.schedule, self.autocast = recipe.plan(), optim.autocasts(recipe.precision)
         self.once = Once(self.model, Store(Path(recipe.store))) if recipe.store is not None else None
         self.step = 0
-        self.begun = ledger.digests(self.model.components)
+        self.begun = ledger.digests(self.components)
         self.norms: dict[str, float] = {}
         self.position = self.feed.state()  # of the data behind this step; the feed itself is ahead of it
         self.batches = Ahead(self._batch, self.feed.size)
@@ -97,8 +105,8 @@ class Run:
         found = checkpoint.load_latest(self.folder)
         if found is None:
             return False
-        mine, theirs = self.recipe.to_json(), {"ema": 0.0, **found.state["recipe"]}
-        fixed = ("model", "sources", "rates", "seed", "rows", "task", "ema")
+        mine, theirs = self.recipe.to_json(), found.state["recipe"]
+        fixed = ("model", "sources", "rates", "lora", "seed", "rows", "task", "ema")
         changed = [k for k in fixed if _plain(mine[k]) != theirs[k]]
         if changed:
             raise RecipeError(
@@ -116,7 +124,7 @@ class Run:
 
     def entries(self) -> list[ledger.Entry]:
         """What is trained, and what has changed since the run began."""
-        return ledger.entries(self.model.components, self.begun, self.norms)
+        return ledger.entries(self.components, self.begun, self.norms)
 
     # Steps.
 
@@ -132,9 +140,16 @@ class Run:
             self.close()
             self.model.eval()
         if not self.stopped:
-            entries = [entry.to_json() for entry in self.entries()]
-            (self.folder / "components.json").write_text(json.dumps(entries, indent=1) + "\n")
-            with self.average.in_place() if self.average is not None else nullcontext():
+            self._save_result()
+
+    def _save_result(self) -> None:
+        """The ledger, the adapter if there is one, and the model if anything of it has changed."""
+        entries = self.entries()
+        (self.folder / "components.json").write_text(json.dumps([e.to_json() for e in entries], indent=1) + "\n")
+        with self.average.in_place() if self.average is not None else nullcontext():
+            if self.recipe.lora is not None:
+                self.model.save_adapter(ADAPTER, self.folder / "adapter")
+            if self.recipe.lora is None or any(entry.changed for entry in entries if entry.name != ADAPTER):
                 save(self.model, self.folder / "model", dtype=DTYPES[self.recipe.dtype])
 
     def close(self) -> None:
@@ -215,6 +230,12 @@ class Run:
     def _batch(self) -> tuple[Any, dict[str, Any]]:
         """The next batch, and where the data stand once it is trained on."""
         return self.task.batch(self.feed.take()), self.feed.state()
+
+    def _adapter(self, lora: Mapping[str, Any]) -> nn.Module:
+        options = {key: lora[key] for key in ("rank", "alpha") if key in lora}
+        adapter = self.model.adapters.add(ADAPTER, lora["targets"], **options)
+        self.model.adapters.use(ADAPTER)
+        return adapter
 
     def _tracker(self) -> Tracker | None:
         name = self.recipe.tracker

@@ -25,6 +25,7 @@ class Recipe:
         model: Where the model comes from: a checkpoint, or ``"package.module:callable"``.
         sources: Data by name: ``factory`` (``"package.module:callable"``), ``weight`` and ``options``.
         rates: Learning rate by component; a name that ends in ``/`` stands for all that begin with it.
+        lora: An adapter to train: ``targets`` and ``rate``, and if need be ``rank`` and ``alpha`` (``Adapters.add``).
         weights: Weight of each head's loss in the sum; 1 where not named.
         steps: Optimiser steps.
         warmup: Of the schedule, likewise ``schedule``, ``floor`` and ``decay``.
@@ -49,7 +50,8 @@ class Recipe:
     name: str
     model: str
     sources: Mapping[str, Mapping[str, Any]]
-    rates: Mapping[str, float]
+    rates: Mapping[str, float] = field(default_factory=dict)
+    lora: Mapping[str, Any] | None = None
     task: Literal["codec", "bind", "sequence"] = "sequence"
     weights: Mapping[str, float] = field(default_factory=dict)
     steps: int = 1000
@@ -95,6 +97,8 @@ class Recipe:
             raise RecipeError(f"recipe: store must be the path of a folder, got {self.store!r}")
         if self.store is not None and self.task == "codec":
             raise RecipeError("recipe: the task codec trains what it encodes with; leave out store")
+        if self.lora is not None:
+            _check_lora(self.lora)
         if not self.sources:
             raise RecipeError("recipe: expected at least one source")
         for name, source in self.sources.items():
@@ -113,6 +117,17 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
         return asdict(self)
+
+
+def _check_lora(lora: Mapping[str, Any]) -> None:
+    if unknown := set(lora) - {"targets", "rate", "rank", "alpha"}:
+        raise RecipeError(f"lora: unknown keys {sorted(unknown)}; expected targets, rate, rank, alpha")
+    targets, rate, alpha = lora.get("targets"), lora.get("rate"), lora.get("alpha", 1.0)
+    if not isinstance(targets, list | tuple) or not all(isinstance(target, str) for target in targets):
+        raise RecipeError(f"lora: expected targets = ['backbone', ...], got {targets!r}")
+    for name, value in (("rate", rate), ("alpha", alpha)):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            raise RecipeError(f"lora: expected {name} above 0, got {value!r}")
 
 
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -141,7 +156,7 @@ def make_recipe(data: Mapping[str, Any]) -> Recipe:
             close = difflib.get_close_matches(key, known, 1)
             hint = f"did you mean {close[0]!r}?" if close else f"keys are {', '.join(known)}"
             raise RecipeError(f"recipe: unknown key {key!r}; {hint}")
-    for key in ("name", "model", "sources", "rates"):
+    for key in ("name", "model", "sources"):
         if key not in data:
             raise RecipeError(f"recipe: the key {key!r} is missing")
     return Recipe(**data)
