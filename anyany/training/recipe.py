@@ -12,6 +12,10 @@ from typing import Any, Literal
 
 from anyany.errors import RecipeError
 from anyany.training.optim import Schedule
+from anyany.training.paths import source_at
+
+EXAMPLES = {"name": "name=try", "model": "model=mini", "sources": "sources.mine=photos.jsonl"}
+"""How a key that is missing may be given on the command line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,17 +134,27 @@ def _check_lora(lora: Mapping[str, Any]) -> None:
             raise RecipeError(f"lora: expected {name} above 0, got {value!r}")
 
 
+def shipped() -> dict[str, Path]:
+    """Recipes that ship, by name; they want a model and sources."""
+    return {path.stem: path for path in sorted((Path(__file__).parent / "recipes").glob("*.toml"))}
+
+
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a TOML file and apply ``key=value`` overrides; ``rates.backbone=1e-4`` reaches inside.
+
+    Args:
+        path: The file, or the name of a recipe that ships.
+        overrides: In order.
 
     Raises:
         RecipeError: The file is no TOML, a key is unknown, or a value is out of range.
     """
-    path = Path(path)
+    path = shipped().get(str(path), Path(path))
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RecipeError(f"recipe: no file {path}; pass a path to a TOML file") from None
+        names = ", ".join(shipped())
+        raise RecipeError(f"recipe: no file {path}; pass a path to a TOML file, or one of {names}") from None
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"recipe {path.name}: not valid TOML: {error}") from None
     for override in overrides:
@@ -158,8 +172,12 @@ def make_recipe(data: Mapping[str, Any]) -> Recipe:
             raise RecipeError(f"recipe: unknown key {key!r}; {hint}")
     for key in ("name", "model", "sources"):
         if key not in data:
-            raise RecipeError(f"recipe: the key {key!r} is missing")
-    return Recipe(**data)
+            raise RecipeError(f"recipe: the key {key!r} is missing; give it in the file, or as {EXAMPLES[key]}")
+    sources, task = data["sources"], data.get("task", "sequence")
+    if not isinstance(sources, Mapping):
+        raise RecipeError(f"recipe: sources must be a table of sources by name, got {sources!r:.60}")
+    whole = {name: source_at(each, task) if isinstance(each, str) else each for name, each in sources.items()}
+    return Recipe(**{**data, "sources": whole})
 
 
 def _override(data: dict[str, Any], text: str) -> None:
