@@ -80,7 +80,8 @@ def test_two_batches_are_one_of_both(make_model, tmp_path, recipe, kind, fixed):
         batches = [many, few] if accumulate == 2 else [many + few]
         results.append(stepped(Run(recipe(accumulate=accumulate), tmp_path / name, model), batches))
     (two, two_gradients, two_weights), (one, one_gradients, one_weights) = results
-    assert set(two) == {"loss", "text", "imu/signs", "rows", "skipped", "norm"}
+    assert set(two) == {"loss", "text", "imu/signs", "rows", "fill", "skipped", "norm"}
+    assert 2 * two.pop("fill") == pytest.approx(one.pop("fill"))  # of twice the room
     assert two == pytest.approx(one, rel=1e-4)
     assert two_gradients.keys() == one_gradients.keys()
     for name, gradient in one_gradients.items():
@@ -137,8 +138,8 @@ class Named:
 
 def test_bind_contrasts_within_a_batch_and_means_over_the_pairs_of_a_step(make_model, recipe):
     small, large = (Bind(make_model(), recipe(task="bind", rows=rows)) for rows in (2, 5))
-    stream = data.Stream({"n": Named()}, {"n": 1.0}, 0)
-    batches = [small.batch(stream), large.batch(stream)]
+    stream = data.Stream({"n": Named()}, {"n": 1.0}, 0, small.make)
+    batches = [task.batch(task.batches(stream).take()) for task in (small, large)]
     alone = [large.loss(batch, large.count(batch)) for batch in batches]
     counted = {"imu-text": 7}
     parts = [large.loss(batch, counted) for batch in batches]
