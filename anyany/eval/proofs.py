@@ -1,7 +1,7 @@
 """Proofs on real data of what training claims: ``python -m anyany.eval.proofs NAME``; each prints its table.
 
-``bind``: pictures and recordings, each paired with words alone, find each other. ``align-in``: a new projector between a
-frozen encoder and a frozen language model does what training everything does. ``align-out``: a new head on a frozen
+``bind``: pictures and recordings, each paired with words alone, find each other. ``align-in``: a new projector between
+a frozen encoder and a frozen language model does what training everything does. ``align-out``: a new head on a frozen
 backbone speaks. ``lora``: an adapter learns a task, and the old ones are kept bit for bit where it is off.
 """
 
@@ -75,7 +75,7 @@ def fresh(model: Model, component: str) -> None:
 def bind() -> None:
     """R@1 over ten digits between text, pictures and recordings; pairs hold words and one of the two."""
     model = build.new()
-    recipe = {"task": "bind", "steps": 700, "warmup": 50, "rows": 128, "seed": 5}
+    recipe = {"task": "bind", "steps": 600, "warmup": 50, "rows": 128, "seed": 5}
     rates = {"encoder/image/patch": 1e-3, "encoder/audio/logmel": 1e-3, "projector/": 1e-3, "text": 1e-3}
     trained("bind", model, {"pictures": PICTURES, "speech": SPEECH}, {**recipe, "rates": rates})
     sides = _sides(Bind(model, make_recipe({"name": "n", "model": "m", "sources": {"s": {"factory": PICTURES}}})))
@@ -139,7 +139,7 @@ def align_out() -> None:
     """``text-to-speech``, 500 recordings, by the recogniser of ``anyany eval``: a new head on a frozen backbone."""
     model = load("mini")
     fresh(model, "head/audio/melcodes")
-    recipe = {"steps": 1500, "warmup": 50, "rows": 1024, "seed": 5, "weights": {"text": 0.0}}
+    recipe = {"steps": 1000, "warmup": 50, "rows": 1024, "seed": 5, "weights": {"text": 0.0}}
     run = trained(
         "align-out", model, {"say": "anyany.mini.sources:Say"}, {**recipe, "rates": {"head/audio/melcodes": 2e-3}}
     )
