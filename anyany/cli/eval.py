@@ -58,13 +58,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _lines(result: Result) -> list[str]:
-    """The figure, those of other metrics below it, and the first failure."""
+    """The figure, those of other metrics and of cells below it, and the first failure."""
     value = "none" if result.value is None else round(result.value, 4)
     lines = [f"{result.task:26} {result.metric:16} {value:<8} n {result.n:<6} {result.baseline}"]
     for name, figure in list(result.figures.items())[1:]:
         value = "none" if figure.value is None else round(figure.value, 4)
         lines.append(f"{'':26} {name:16} {value:<8} n {figure.n}")
-    lines += [f"{'':26} {line}" for line in str(result.more.get("table", "")).splitlines()]
+    for name, cell in result.more.get("cells", {}).items():
+        kind = "trained" if cell["trained"] else "never paired"
+        lines.append(f"{'':26} {name:16} {cell['value']:<8} n {cell['n']:<6} {kind}")
     if result.failures:
         first = result.failures[0]
         lines.append(f"{'':26} {result.failed} items failed; item {first.item}: {first.error}")

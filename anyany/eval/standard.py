@@ -43,6 +43,7 @@ TASKS = (
     _task("text-to-series", "tasks_time", "TRUCE test caption -> series"),
     _task("motion-to-text", "tasks_time", "clip cut, retimed and mirrored -> name"),
     _task("text-to-motion", "tasks_time", "name -> movement"),
+    _task("binding", "tasks_binding", "digits find each other between text, picture, speech and clip"),
     _task("decides", "tasks_choices", "mixed requests -> the modalities that a person would expect"),
     _task("follows", "tasks_choices", "draw a digit and write which -> the word fits the picture"),
 )
