@@ -17,6 +17,13 @@ METRICS = (
     _metric("rouge-l", "rouge_l", "longest common subsequence of words, F1 against the best reference"),
     _metric("bleu", "Bleu", "BLEU of the corpus, 0 to 100, as sacreBLEU gives it by default"),
     _metric("word-error-rate", "WordErrorRate", "word errors per word of the references", higher_is_better=False),
+    MetricSpec(
+        id="spoken-digit",
+        modality="audio",
+        factory="anyany.eval.judged:SpokenDigit",
+        against="text",
+        description="share of sounds in which a judge hears the digit that the reference names",
+    ),
 )
 
 

@@ -83,26 +83,31 @@ def _nearest(x: Any, pool: Any) -> float:
     return float(torch.cdist(x, pool).min(dim=1).values.mean())
 
 
-@measured
-def text_to_speech(ask: Ask, limit: int) -> Score:
+def text_to_speech() -> Task:
     """The word -> speech."""
-    digits = [i % 10 for i in range(min(limit, 500))]
-    answers = ask([f"Say {NUMBERS[d]}." for d in digits], want=["audio"])
-    return _judged_sounds([a.parts[0] for a in answers], digits)
+    digits = [i % 10 for i in range(500)]
+    return _said([f"Say {NUMBERS[d]}." for d in digits], digits, ("audio",))
 
 
-def _judged_sounds(sounds: Sequence[Any], digits: Sequence[int]) -> Score:
-    judge, words = judges.judge("spoken")
-    right = [a == b for a, b in zip(judge.digits(judges.spoken(sounds)), digits, strict=True)]
-    return accuracy(right, baseline="0.10", judge=words)
-
-
-@measured
-def image_to_speech(ask: Ask, limit: int) -> Score:
+def image_to_speech() -> Task:
     """A picture -> speech at once; the pair was never trained."""
-    digits, prompts = _pictures(min(limit, 300))
-    answers = ask([[p, "Say it."] for p in prompts], want=["audio"])
-    return _judged_sounds([a.parts[0] for a in answers], digits)
+    digits, prompts = _pictures(300)
+    return _said([[p, "Say it."] for p in prompts], digits, ("audio",))
+
+
+def image_to_speech_via_text() -> Task:
+    """A picture -> the word, then speech."""
+    digits, prompts = _pictures(300)
+    return _said([[p, "Write it, then say it."] for p in prompts], digits, ("text", "audio"))
+
+
+def _said(prompts: Sequence[Any], digits: Sequence[int], want: tuple[str, ...]) -> Task:
+    """What is said must be the digit, by ear of the judge."""
+    items = [
+        Item(prompt=prompt, references=((NUMBERS[digit],),), want=want)
+        for prompt, digit in zip(prompts, digits, strict=True)
+    ]  # fmt: skip
+    return Task(items=items, metrics=("spoken-digit",), baseline="0.10", judge=judges.judge("spoken")[1])
 
 
 @measured
@@ -111,14 +116,6 @@ def speech_to_image(ask: Ask, limit: int) -> Score:
     digits, prompts = _recordings(min(limit, 200))
     answers = ask([[p, "Draw it."] for p in prompts], want=["image"])
     return judged_images([a.parts[0] for a in answers], digits)
-
-
-@measured
-def image_to_speech_via_text(ask: Ask, limit: int) -> Score:
-    """A picture -> the word, then speech."""
-    digits, prompts = _pictures(min(limit, 300))
-    answers = ask([[p, "Write it, then say it."] for p in prompts], want=["text", "audio"])
-    return _judged_sounds([a.parts[1] for a in answers], digits)
 
 
 @measured

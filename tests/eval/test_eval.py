@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from anyany.cli.main import main
+from anyany.errors import DataError
 from anyany.eval import judges, tasks_choices
+from anyany.eval.judged import SpokenDigit
 from anyany.eval.scores import accuracy, share
 from anyany.eval.standard import TASKS
 from anyany.mini import files
+from anyany.mini.words import NUMBERS
 from anyany.parts import Image
 
 needs = pytest.mark.skipif(
@@ -60,3 +63,16 @@ def test_every_task_runs_and_prints_its_figures(capsys):
         assert score["failures"] == [], name
         assert np.isfinite(score["value"]), name
         assert score["n"] >= 1, name
+
+
+@needs
+@pytest.mark.slow
+def test_the_judge_of_speech_as_a_metric():
+    metric = SpokenDigit()
+    records = [r for r in files.spoken() if r.index == 0][:30]
+    right = [metric.measure(r.audio, [NUMBERS[r.digit]], ()) for r in records]
+    wrong = [metric.measure(r.audio, [NUMBERS[(r.digit + 1) % 10]], ()) for r in records]
+    assert metric.total(right) > 0.9
+    assert metric.total(wrong) < 0.1
+    with pytest.raises(DataError, match="expected the word of a digit such as 'four', got 'eleven'"):
+        metric.measure(records[0].audio, ["eleven"], ())

@@ -169,3 +169,23 @@ def test_options_of_a_task_hold_unless_others_are_given(evaluation):
     )  # fmt: skip
     assert evaluation().task("t", task).options["max_new_tokens"] == 2
     assert evaluation(options={"max_new_tokens": 3}).task("t", task).options["max_new_tokens"] == 3
+
+
+def test_a_metric_may_compare_one_modality_with_another():
+    """Readings against words: the reply's part is an ``imu``, the reference's is text."""
+
+    class Said:
+        def measure(self, answer, references, prompt):
+            return (len(answer.readings), references, prompt)
+
+        def total(self, measured):
+            return float(len(measured))
+
+    reading = ImuCodec().example(0)
+    tally = items.Tally(MetricSpec(id="x/y", modality="imu", against="text", factory="x:y"), Said())
+    tally.take(Item(prompt=["say", reading], references=(("six", reading), ("6",))), ["no", reading])
+    assert tally.measured == [(6, ["six", "6"], ["say", reading])]
+    with pytest.raises(DataError, match="the reference has 0 parts of modality 'text'"):
+        tally.take(Item(prompt="say", references=((reading,),)), [reading])
+    with pytest.raises(DataError, match="no reference"):
+        tally.take(Item(prompt="say", references=()), [reading])
