@@ -65,10 +65,14 @@ def test_the_digest_follows_the_weights_and_the_adapter(evaluation):
     model.adapters.add("a", ["backbone"], rank=2)
     model.adapters.use("a")
     adapted = next(Evaluation(model, plugins=made.plugins).run(["imu/again"], limit=1))
+    _, _, down, _ = next(iter(model.adapters["a"].matrices()))
+    down.data.add_(1.0)
+    other = next(Evaluation(model, plugins=made.plugins).run(["imu/again"], limit=1))
     model.adapters.use(None)
+    assert next(Evaluation(model, plugins=made.plugins).run(["imu/again"], limit=1)).model == before.model
     model.text.embedding.weight.data.add_(1.0)
     changed = next(Evaluation(model, plugins=made.plugins).run(["imu/again"], limit=1))
-    assert len({before.model, adapted.model, changed.model}) == 3
+    assert len({before.model, adapted.model, other.model, changed.model}) == 4
     assert {"anyany", "torch", "plugin imu"} <= set(before.versions)
 
 
