@@ -16,9 +16,14 @@ from anyany.plugin import (
     Codes,
     Coordinates,
     EncoderSpec,
+    Item,
+    Mean,
+    MetricSpec,
     ModalitySpec,
     Plan,
     Prepared,
+    Task,
+    TaskSpec,
     Vectors,
     hookimpl,
 )
@@ -107,6 +112,26 @@ def build_codec(kind: str = "codes", rows: int = 6, fixed: bool = False) -> ImuC
     return ImuCodec(kind, rows, fixed)
 
 
+def build_task(count: int = 5) -> Task:
+    """Say it again."""
+    made = [ImuCodec().example(seed) for seed in range(count)]
+    items = [
+        Item(prompt=[m, "hello"], references=((m,),), want=("imu",), baseline=(Imu(np.zeros_like(m.readings)),))
+        for m in made
+    ]
+    return Task(items=items, metrics=("imu/error",), baseline="rest", judge="the same readings")
+
+
+def build_metric(scale: float = 1.0) -> Mean:
+    """Mean absolute error over the rows that both have."""
+
+    def measure(answer: Imu, references: Sequence[Imu], prompt: Sequence[object]) -> float:
+        rows = min(len(answer.readings), len(references[0].readings))
+        return scale * float(np.abs(answer.readings[:rows] - references[0].readings[:rows]).mean())
+
+    return Mean(measure)
+
+
 @hookimpl
 def anyany_modalities():
     yield ModalitySpec(name="imu", media="imu_plugin:Imu", axes=("time", "axis"), units={"rate": "Hz"})
@@ -120,3 +145,13 @@ def anyany_encoders():
 @hookimpl
 def anyany_codecs():
     yield CodecSpec(id="imu/signs", modality="imu", factory="imu_plugin:build_codec", latents=Codes(vocab=8))
+
+
+@hookimpl
+def anyany_tasks():
+    yield TaskSpec(id="imu/again", factory="imu_plugin:build_task", description="readings -> the same")
+
+
+@hookimpl
+def anyany_metrics():
+    yield MetricSpec(id="imu/error", modality="imu", factory="imu_plugin:build_metric", higher_is_better=False)

@@ -19,7 +19,8 @@ from anyany.plugin.discovery import Settings
 from anyany.plugin.records import PluginRecord
 from anyany.plugin.registry import Registry
 from anyany.plugin.requirements import installed_version, unmet, unmet_by_distribution
-from anyany.plugin.specs import CodecSpec, EncoderSpec
+from anyany.plugin.specs import BuiltSpec, TaskSpec
+from anyany.plugin.standard import TEXT
 
 
 @dataclass(frozen=True)
@@ -130,13 +131,13 @@ def _plugin(record: PluginRecord) -> Check:
 
 def _components(plugins: Registry) -> Iterator[Check]:
     """Does each factory import? In processes of their own, because an import may end its process."""
-    specs: list[EncoderSpec | CodecSpec] = [*plugins.encoders, *plugins.codecs]
-    ready = []
+    specs: list[BuiltSpec] = [*plugins.encoders, *plugins.codecs, *plugins.tasks, *plugins.metrics]
+    known, ready = {*plugins.modalities, TEXT}, []
     for spec in specs:
         if problems := unmet(spec.requires):
             advice = f"pip install {' '.join(repr(r) for r in spec.requires)}"
             yield Check(f"component {spec.id}", "note", "; ".join(problems), advice)
-        elif spec.modality not in plugins.modalities:
+        elif not isinstance(spec, TaskSpec) and spec.modality not in known:
             text = f"its modality {spec.modality!r} is a word that no installed plugin defines"
             yield Check(f"component {spec.id}", "fail", text, "install the plugin that defines it")
         else:

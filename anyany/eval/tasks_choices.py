@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from anyany.eval import judges
-from anyany.eval.scores import Score, accuracy, replies
+from anyany.eval.scores import Ask, Score, accuracy, measured
 from anyany.eval.tasks_time import TEST
 from anyany.mini import augment, files
 from anyany.mini.sources_time import LOOKBACK
 from anyany.mini.words import DIRECTIONS, NUMBERS
 from anyany.parts import Image, TimeSeries
 
-if TYPE_CHECKING:
-    from anyany.model import Model
-
 Case = tuple[Any, tuple[str, ...]]
 
 
-def decides(model: Model, limit: int) -> Score:
+@measured
+def decides(ask: Ask, limit: int) -> Score:
     """Mixed requests without ``want`` -> the modalities that a person would expect, in order."""
     cases = requests(min(limit, 200))
-    answers = replies(model, [prompt for prompt, _ in cases])
+    answers = ask([prompt for prompt, _ in cases])
     right = [a.modalities == expected for a, (_, expected) in zip(answers, cases, strict=True)]
     return accuracy(right, baseline="always text 0.25", judge="exact sequence of modalities")
 
@@ -62,10 +60,11 @@ def requests(count: int) -> list[Case]:
     return cases
 
 
-def follows(model: Model, limit: int) -> Score:
+@measured
+def follows(ask: Ask, limit: int) -> Score:
     """It draws a digit and writes what it drew -> the word must fit the picture, whatever was asked for."""
     prompts = [f"Draw a {NUMBERS[i % 10]}, then write what you drew." for i in range(min(limit, 200))]
-    answers = replies(model, prompts, want=["image", "text"])
+    answers = ask(prompts, want=["image", "text"])
     judge, words = judges.judge("drawn")
     seen = judge.digits(judges.drawn([a.parts[0] for a in answers]))
     right = [a.text == NUMBERS[d] for a, d in zip(answers, seen, strict=True)]

@@ -3,55 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from anyany.eval import judges
-from anyany.eval.scores import Score, accuracy, replies, share
+from anyany.eval.scores import Ask, Score, accuracy, measured, share
 from anyany.mini import augment, files
 from anyany.mini.sources import FIRST_TRAINED, UNSEEN_SPEAKER
 from anyany.mini.words import DIRECTIONS, NUMBERS, moving
-from anyany.parts import Audio, Image, Video
-
-if TYPE_CHECKING:
-    from anyany.model import Model
+from anyany.parts import Audio, Image, Media, Video
+from anyany.plugin.evaluation import Item, Task
 
 ASK = "What digit is this?"
 
 
-def image_to_text(model: Model, limit: int) -> Score:
+def image_to_text() -> Task:
     """Pictures of the MNIST test set -> the word."""
     images, labels = files.mnist("t10k")
-    images, labels = images[:limit], labels[:limit]
-    answers = replies(model, [[Image.from_array(i), ASK] for i in images], want=["text"])
-    right = [a.text == NUMBERS[d] for a, d in zip(answers, labels, strict=True)]
-    return accuracy(right, baseline="linear classifier 0.92", judge="exact word")
+    items = [_named(Image.from_array(i), d) for i, d in zip(images, labels, strict=True)]
+    return Task(items=items, metrics=("exact-match",), baseline="linear classifier 0.92", judge="exact word")
 
 
-def speech_to_text(model: Model, limit: int) -> Score:
+def speech_to_text() -> Task:
     """Recordings 0 to 4 of the speakers that were trained on -> the word."""
     records = [r for r in files.spoken() if r.index < FIRST_TRAINED and r.speaker != UNSEEN_SPEAKER]
-    return _hear(model, records[:limit], "SVM on 40 mels 0.98")
+    return _hear(records, "SVM on 40 mels 0.98")
 
 
-def speech_to_text_unseen(model: Model, limit: int) -> Score:
+def speech_to_text_unseen() -> Task:
     """All recordings of a speaker that stayed out of training -> the word."""
-    records = [r for r in files.spoken() if r.speaker == UNSEEN_SPEAKER]
-    return _hear(model, records[:limit], "SVM on mels 0.68")
+    return _hear([r for r in files.spoken() if r.speaker == UNSEEN_SPEAKER], "SVM on mels 0.68")
 
 
-def _hear(model: Model, records: Sequence[files.Spoken], baseline: str) -> Score:
-    answers = replies(model, [[r.audio, ASK] for r in records], want=["text"])
-    right = [a.text == NUMBERS[r.digit] for a, r in zip(answers, records, strict=True)]
-    return accuracy(right, baseline=baseline, judge="exact word")
+def _hear(records: Sequence[files.Spoken], baseline: str) -> Task:
+    items = [_named(r.audio, r.digit) for r in records]
+    return Task(items=items, metrics=("exact-match",), baseline=baseline, judge="exact word")
 
 
-def text_to_image(model: Model, limit: int) -> Score:
+def _named(media: Media, digit: int) -> Item:
+    return Item(prompt=[media, ASK], references=((NUMBERS[digit],),), want=("text",))
+
+
+@measured
+def text_to_image(ask: Ask, limit: int) -> Score:
     """The word -> a picture, with the sampling that the model ships with."""
     digits = [i % 10 for i in range(min(limit, 1000))]
-    answers = replies(model, [f"Draw a {NUMBERS[d]}." for d in digits], want=["image"])
+    answers = ask([f"Draw a {NUMBERS[d]}." for d in digits], want=["image"])
     return judged_images([a.parts[0] for a in answers], digits, extra=True)
 
 
@@ -84,44 +83,46 @@ def _nearest(x: Any, pool: Any) -> float:
     return float(torch.cdist(x, pool).min(dim=1).values.mean())
 
 
-def text_to_speech(model: Model, limit: int) -> Score:
+def text_to_speech() -> Task:
     """The word -> speech."""
-    digits = [i % 10 for i in range(min(limit, 500))]
-    answers = replies(model, [f"Say {NUMBERS[d]}." for d in digits], want=["audio"])
-    return _judged_sounds([a.parts[0] for a in answers], digits)
+    digits = [i % 10 for i in range(500)]
+    return _said([f"Say {NUMBERS[d]}." for d in digits], digits, ("audio",))
 
 
-def _judged_sounds(sounds: Sequence[Any], digits: Sequence[int]) -> Score:
-    judge, words = judges.judge("spoken")
-    right = [a == b for a, b in zip(judge.digits(judges.spoken(sounds)), digits, strict=True)]
-    return accuracy(right, baseline="0.10", judge=words)
-
-
-def image_to_speech(model: Model, limit: int) -> Score:
+def image_to_speech() -> Task:
     """A picture -> speech at once; the pair was never trained."""
-    digits, prompts = _pictures(min(limit, 300))
-    answers = replies(model, [[p, "Say it."] for p in prompts], want=["audio"])
-    return _judged_sounds([a.parts[0] for a in answers], digits)
+    digits, prompts = _pictures(300)
+    return _said([[p, "Say it."] for p in prompts], digits, ("audio",))
 
 
-def speech_to_image(model: Model, limit: int) -> Score:
+def image_to_speech_via_text() -> Task:
+    """A picture -> the word, then speech."""
+    digits, prompts = _pictures(300)
+    return _said([[p, "Write it, then say it."] for p in prompts], digits, ("text", "audio"))
+
+
+def _said(prompts: Sequence[Any], digits: Sequence[int], want: tuple[str, ...]) -> Task:
+    """What is said must be the digit, by ear of the judge."""
+    items = [
+        Item(prompt=prompt, references=((NUMBERS[digit],),), want=want)
+        for prompt, digit in zip(prompts, digits, strict=True)
+    ]  # fmt: skip
+    return Task(items=items, metrics=("spoken-digit",), baseline="0.10", judge=judges.judge("spoken")[1])
+
+
+@measured
+def speech_to_image(ask: Ask, limit: int) -> Score:
     """A recording -> a picture at once; the pair was never trained."""
     digits, prompts = _recordings(min(limit, 200))
-    answers = replies(model, [[p, "Draw it."] for p in prompts], want=["image"])
+    answers = ask([[p, "Draw it."] for p in prompts], want=["image"])
     return judged_images([a.parts[0] for a in answers], digits)
 
 
-def image_to_speech_via_text(model: Model, limit: int) -> Score:
-    """A picture -> the word, then speech."""
-    digits, prompts = _pictures(min(limit, 300))
-    answers = replies(model, [[p, "Write it, then say it."] for p in prompts], want=["text", "audio"])
-    return _judged_sounds([a.parts[1] for a in answers], digits)
-
-
-def speech_to_image_via_text(model: Model, limit: int) -> Score:
+@measured
+def speech_to_image_via_text(ask: Ask, limit: int) -> Score:
     """A recording -> the word, then a picture."""
     digits, prompts = _recordings(min(limit, 200))
-    answers = replies(model, [[p, "Write it, then draw it."] for p in prompts], want=["text", "image"])
+    answers = ask([[p, "Write it, then draw it."] for p in prompts], want=["text", "image"])
     return judged_images([a.parts[1] for a in answers], digits)
 
 
@@ -136,13 +137,13 @@ def _recordings(count: int) -> tuple[list[int], list[Audio]]:
     return [r.digit for r in chosen], [r.audio for r in chosen]
 
 
-def arithmetic(model: Model, limit: int) -> Score:
+def arithmetic() -> Task:
     """Two digits, each a word, a test picture or a test recording, plus or minus -> the word of the result."""
     draw = np.random.default_rng(7)
     images, labels = files.mnist("t10k")
     heard, sounds = _recordings(200)
-    prompts, results = [], []
-    for _ in range(min(limit, 500)):
+    items = []
+    for _ in range(500):
         a, b = (int(d) for d in draw.integers(0, 10, 2))
         sign = "plus" if draw.random() < 0.5 or a < b else "minus"
         operands: list[Any] = []
@@ -155,31 +156,29 @@ def arithmetic(model: Model, limit: int) -> Score:
             else:
                 operands.append(sounds[draw.choice(np.flatnonzero(np.array(heard) == digit))])
         parts = [operands[0], sign, operands[1]]
-        prompts.append([" ".join(parts)] if all(isinstance(p, str) for p in parts) else parts)
-        results.append(NUMBERS[a + b if sign == "plus" else a - b])
-    answers = replies(model, prompts, want=["text"])
-    right = [a.text == r for a, r in zip(answers, results, strict=True)]
-    return accuracy(right, baseline="most frequent result 0.10", judge="exact word")
+        prompt = [" ".join(parts)] if all(isinstance(p, str) for p in parts) else parts
+        result = NUMBERS[a + b if sign == "plus" else a - b]
+        items.append(Item(prompt=prompt, references=((result,),), want=("text",)))
+    return Task(items=items, metrics=("exact-match",), baseline="most frequent result 0.10", judge="exact word")
 
 
-def video_to_text(model: Model, limit: int) -> Score:
+def video_to_text() -> Task:
     """A clip of a test digit -> which digit moves where."""
     draw = np.random.default_rng(11)
     images, labels = files.mnist("t10k")
-    prompts, truth = [], []
-    for index in range(min(limit, 1000)):
+    items = []
+    for index in range(1000):
         direction = list(DIRECTIONS)[draw.integers(4)]
-        prompts.append([augment.clip(draw, images[index], direction), "What moves where?"])
-        truth.append(moving(int(labels[index]), direction))
-    answers = replies(model, prompts, want=["text"])
-    right = [a.text == t for a, t in zip(answers, truth, strict=True)]
-    return accuracy(right, baseline="0.025", judge="exact sentence")
+        clip, said = augment.clip(draw, images[index], direction), moving(int(labels[index]), direction)
+        items.append(Item(prompt=[clip, "What moves where?"], references=((said,),), want=("text",)))
+    return Task(items=items, metrics=("exact-match",), baseline="0.025", judge="exact sentence")
 
 
-def text_to_video(model: Model, limit: int) -> Score:
+@measured
+def text_to_video(ask: Ask, limit: int) -> Score:
     """A digit and a direction -> a clip; most frames must show the digit, and it must move that way."""
     cases = [(i % 10, list(DIRECTIONS)[i // 10 % 4]) for i in range(min(limit, 200))]
-    answers = replies(model, [f"Show a {NUMBERS[d]} that moves {way}." for d, way in cases], want=["video"])
+    answers = ask([f"Show a {NUMBERS[d]} that moves {way}." for d, way in cases], want=["video"])
     judge, words = judges.judge("drawn")
     right = []
     for answer, (digit, way) in zip(answers, cases, strict=True):

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from anyany.eval.scores import Score, accuracy, replies, rouge_l
+from anyany.eval.scores import Ask, Score, accuracy, measured
 from anyany.mini import augment, files
 from anyany.mini.sources_time import HORIZON, LOOKBACK, TRAIN_ROWS
 from anyany.parts import Motion, TimeSeries
-
-if TYPE_CHECKING:
-    from anyany.model import Model
+from anyany.plugin.evaluation import Item, Task
 
 TEST = (11_520, 14_400)
 """Hours of ETT that are tested: four months after twelve of training and four of validation."""
 
 
-def forecast_etth1(model: Model, limit: int) -> Score:
+@measured
+def forecast_etth1(ask: Ask, limit: int) -> Score:
     """96 hours of each channel from the 336 before, all windows of the test split."""
-    return _forecast(model, "ETTh1", limit)
+    return _forecast(ask, "ETTh1", limit)
 
 
-def forecast_etth2(model: Model, limit: int) -> Score:
+@measured
+def forecast_etth2(ask: Ask, limit: int) -> Score:
     """The same of the second transformer."""
-    return _forecast(model, "ETTh2", limit)
+    return _forecast(ask, "ETTh2", limit)
 
 
-def _forecast(model: Model, name: str, limit: int) -> Score:
+def _forecast(ask: Ask, name: str, limit: int) -> Score:
     columns, values = files.ett(name)
     train = values[:TRAIN_ROWS]
     scaled = (values - train.mean(axis=0)) / train.std(axis=0)
@@ -39,7 +39,7 @@ def _forecast(model: Model, name: str, limit: int) -> Score:
     for channel, column in enumerate(columns):
         line = scaled[:, channel]
         pasts = [TimeSeries.from_array(line[s - LOOKBACK : s], columns=[column], frequency="h") for s in starts]
-        answers = replies(model, [[p, "How does it go on?"] for p in pasts], want=["timeseries"])
+        answers = ask([[p, "How does it go on?"] for p in pasts], want=["timeseries"])
         for start, answer in zip(starts, answers, strict=True):
             made, truth = answer.parts[0], line[start : start + HORIZON]
             error = np.resize(made.values[:, 0], HORIZON) - truth
@@ -56,29 +56,30 @@ def _forecast(model: Model, name: str, limit: int) -> Score:
     }  # fmt: skip
 
 
-def series_to_text(model: Model, limit: int) -> Score:
+def series_to_text() -> Task:
     """A TRUCE test series -> a caption, against three by people."""
-    items, known = files.truce("test")[:limit], files.truce("train")
-    prompts = [[TimeSeries.from_array(i.values), "Describe the series."] for i in items]
-    answers = replies(model, prompts, want=["text"])
-    value = np.mean([rouge_l(a.text, i.captions) for a, i in zip(answers, items, strict=True)])
+    known = files.truce("train")
     shapes = np.array([_shape(k.values) for k in known])
-    nearest = [known[int(np.argmin(((shapes - _shape(i.values)) ** 2).sum(axis=1)))] for i in items]
-    baseline = np.mean([rouge_l(n.captions[0], i.captions) for n, i in zip(nearest, items, strict=True)])
-    return {
-        "metric": "ROUGE-L", "value": round(float(value), 4), "n": len(items),
-        "baseline": f"caption of the nearest series {baseline:.3f}", "judge": "best of 3 references",
-    }  # fmt: skip
+    items = []
+    for item in files.truce("test"):
+        nearest = known[int(np.argmin(((shapes - _shape(item.values)) ** 2).sum(axis=1)))]
+        prompt = [TimeSeries.from_array(item.values), "Describe the series."]
+        references = tuple((caption,) for caption in item.captions)
+        items.append(Item(prompt=prompt, references=references, want=("text",), baseline=(nearest.captions[0],)))
+    return Task(
+        items=items, metrics=("rouge-l",), baseline="caption of the nearest series", judge="best of 3 references"
+    )  # fmt: skip
 
 
 def _shape(values: np.ndarray) -> np.ndarray:
     return (values - values.mean()) / max(float(values.std()), 1e-9)
 
 
-def text_to_series(model: Model, limit: int) -> Score:
+@measured
+def text_to_series(ask: Ask, limit: int) -> Score:
     """A TRUCE test caption -> a series; it must correlate with the series it was written about."""
     items = files.truce("test")[:limit]
-    answers = replies(model, [f"Make a series: {i.captions[0]}." for i in items], want=["timeseries"])
+    answers = ask([f"Make a series: {i.captions[0]}." for i in items], want=["timeseries"])
     draw = np.random.default_rng(0)
     values, chance = [], []
     for answer, item, other in zip(answers, items, draw.permutation(len(items)), strict=True):
@@ -96,21 +97,25 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float((_shape(a) * _shape(b)).mean())
 
 
-def motion_to_text(model: Model, limit: int) -> Score:
+def motion_to_text() -> Task:
     """Clips cut, retimed and mirrored as in no training step -> the name."""
     draw = np.random.default_rng(123)
-    clips = [(name, augment.movement(draw, motion)) for _ in range(5) for name, motion in files.movements().items()]
-    clips = clips[:limit]
-    answers = replies(model, [[motion, "Which movement is this?"] for _, motion in clips], want=["text"])
-    right = [a.text == name for a, (name, _) in zip(answers, clips, strict=True)]
-    return accuracy(right, baseline=f"chance {1 / len(files.movements()):.3f}", judge="exact name")
+    movements = files.movements()
+    clips = [(name, augment.movement(draw, motion)) for _ in range(5) for name, motion in movements.items()]
+    items = [
+        Item(prompt=[motion, "Which movement is this?"], references=((name,),), want=("text",))
+        for name, motion in clips
+    ]  # fmt: skip
+    baseline = f"chance {1 / len(movements):.3f}"
+    return Task(items=items, metrics=("exact-match",), baseline=baseline, judge="exact name")
 
 
-def text_to_motion(model: Model, limit: int) -> Score:
+@measured
+def text_to_motion(ask: Ask, limit: int) -> Score:
     """A name -> a movement; its real clip must be among the three nearest."""
     library = {name: _moments(motion) for name, motion in files.movements().items()}
     names = list(library)[:limit]
-    answers = replies(model, [f"Show the movement {n}." for n in names], want=["motion"])
+    answers = ask([f"Show the movement {n}." for n in names], want=["motion"])
     right, stray = [], []
     for name, answer in zip(names, answers, strict=True):
         made = _moments(answer.parts[0])

@@ -18,6 +18,7 @@ from anyany.plugin.components import (
     StreamingCodec,
     Unit,
 )
+from anyany.plugin.evaluation import Item, Mean, Metric, Task
 from anyany.plugin.hookspecs import hookimpl
 from anyany.plugin.specs import (
     ANYANY_API,
@@ -25,8 +26,10 @@ from anyany.plugin.specs import (
     CodecSpec,
     Codes,
     EncoderSpec,
+    MetricSpec,
     ModalitySpec,
     Spec,
+    TaskSpec,
     Vectors,
 )
 
@@ -40,13 +43,19 @@ __all__ = [
     "Coordinates",
     "Encoder",
     "EncoderSpec",
+    "Item",
     "Look",
+    "Mean",
+    "Metric",
+    "MetricSpec",
     "ModalitySpec",
     "Plan",
     "Prepared",
     "QuantileCodec",
     "Spec",
     "StreamingCodec",
+    "Task",
+    "TaskSpec",
     "Unit",
     "Vectors",
     "hookimpl",

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import pluggy
 
-from anyany.plugin.specs import CodecSpec, EncoderSpec, ModalitySpec
+from anyany.plugin.specs import CodecSpec, EncoderSpec, MetricSpec, ModalitySpec, Spec, TaskSpec
 
 PROJECT = "anyany"
 """Name of the pluggy project, and of the entry-point group."""
@@ -65,9 +65,39 @@ def anyany_codecs() -> Iterable[CodecSpec]:
     """
 
 
-SPEC_OF_HOOK: dict[str, type[ModalitySpec] | type[EncoderSpec] | type[CodecSpec]] = {
+@hookspec
+def anyany_tasks() -> Iterable[TaskSpec]:
+    """Evaluation tasks: prompts, references, and the metrics that compare replies with them.
+
+    Example:
+        ::
+
+            @hookimpl
+            def anyany_tasks():
+                yield TaskSpec(id="imu/activities", factory="anyany_imu.tasks:activities")
+    """
+
+
+@hookspec
+def anyany_metrics() -> Iterable[MetricSpec]:
+    """Metrics: how close replies come to references.
+
+    Example:
+        ::
+
+            @hookimpl
+            def anyany_metrics():
+                yield MetricSpec(
+                    id="imu/error", modality="imu", factory="anyany_imu.metrics:error", higher_is_better=False
+                )
+    """
+
+
+SPEC_OF_HOOK: dict[str, type[Spec]] = {
     "anyany_modalities": ModalitySpec,
     "anyany_encoders": EncoderSpec,
     "anyany_codecs": CodecSpec,
+    "anyany_tasks": TaskSpec,
+    "anyany_metrics": MetricSpec,
 }
 """Each hook, and the only type that it may return."""

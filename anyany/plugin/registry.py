@@ -18,7 +18,7 @@ from anyany.plugin.discovery import Settings, candidates
 from anyany.plugin.loading import load, new_manager
 from anyany.plugin.records import PluginRecord, error_text
 from anyany.plugin.requirements import unmet
-from anyany.plugin.specs import CodecSpec, EncoderSpec, ModalitySpec
+from anyany.plugin.specs import BuiltSpec, CodecSpec, ComponentSpec, EncoderSpec, MetricSpec, ModalitySpec, TaskSpec
 from anyany.plugin.standard import STANDARD
 
 
@@ -105,19 +105,29 @@ class Registry:
         """All codecs."""
         return tuple(self._specs(CodecSpec))
 
-    def components(self, which: str) -> tuple[EncoderSpec | CodecSpec, ...]:
+    @property
+    def tasks(self) -> tuple[TaskSpec, ...]:
+        """All evaluation tasks of plugins."""
+        return tuple(self._specs(TaskSpec))
+
+    @property
+    def metrics(self) -> tuple[MetricSpec, ...]:
+        """All metrics of plugins."""
+        return tuple(self._specs(MetricSpec))
+
+    def components(self, which: str) -> tuple[ComponentSpec, ...]:
         """Encoders and codecs with this id (one of each may share it), or all of this modality.
 
         Raises:
             UnknownModalityError: There is none.
         """
-        every: list[EncoderSpec | CodecSpec] = [*self.encoders, *self.codecs]
+        every: list[ComponentSpec] = [*self.encoders, *self.codecs]
         found = _matching(which, every)
         if not found:
             raise UnknownModalityError(self._unknown("component", which, [s.id for s in every]))
         return tuple(found)
 
-    def build(self, spec: EncoderSpec | CodecSpec, **config: Any) -> Any:
+    def build(self, spec: BuiltSpec, **config: Any) -> Any:
         """Import the factory and call it with the spec's configuration, changed by ``config``.
 
         Raises:

@@ -12,7 +12,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from anyany.plugin.discovery import NAME
 from anyany.plugin.records import to_json
-from anyany.plugin.specs import CodecSpec, Codes, EncoderSpec, ModalitySpec, Spec, Vectors
+from anyany.plugin.specs import BuiltSpec, CodecSpec, Codes, EncoderSpec, MetricSpec, ModalitySpec, Spec, Vectors
 from anyany.plugin.standard import STANDARD, TEXT
 
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -31,7 +31,7 @@ def broken_rules(plugin: str, specs: Iterable[Spec]) -> Iterator[str]:
         if isinstance(spec, ModalitySpec):
             yield from _modality(spec)
         else:
-            yield from _component(plugin, spec)
+            yield from _built(plugin, spec)
     counts = Counter((type(s).__name__, s.name if isinstance(s, ModalitySpec) else s.id) for s in specs)
     for (kind, word), count in counts.items():
         if count > 1:
@@ -47,11 +47,15 @@ def _modality(spec: ModalitySpec) -> Iterator[str]:
         yield f"modality {spec.name!r}: media must read 'package.module:Class', got {spec.media!r}"
 
 
-def _component(plugin: str, spec: EncoderSpec | CodecSpec) -> Iterator[str]:
+def _built(plugin: str, spec: BuiltSpec) -> Iterator[str]:
     if not re.fullmatch(rf"{re.escape(plugin)}/[a-z0-9][a-z0-9._-]*", spec.id):
         yield f"id {spec.id!r} must read '{plugin}/<name>', in lower case"
-    if spec.modality == TEXT:
+    if isinstance(spec, EncoderSpec | CodecSpec) and spec.modality == TEXT:
         yield f"{spec.id}: the modality 'text' belongs to the core"
+    if isinstance(spec, MetricSpec):
+        for word in (spec.modality, spec.against or TEXT):
+            if not NAME.fullmatch(word):
+                yield f"{spec.id}: modality {word!r} must be a word for a kind of media, or 'text'"
     if not _TARGET.fullmatch(spec.factory):
         yield f"{spec.id}: factory must read 'package.module:callable', got {spec.factory!r}"
     try:

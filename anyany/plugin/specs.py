@@ -115,4 +115,44 @@ class CodecSpec:
     can: Capabilities = field(default_factory=Capabilities)
 
 
-Spec = ModalitySpec | EncoderSpec | CodecSpec
+@dataclass(frozen=True, kw_only=True)
+class TaskSpec:
+    """An evaluation task. ``factory(**config)`` returns a ``Task``; data sets are opened there, not before."""
+
+    id: str
+    factory: str
+    description: str = ""
+    config: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    requires: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricSpec:
+    """A metric: how close replies come to references. ``factory(**config)`` returns a ``Metric``.
+
+    Attributes:
+        id: ``<plugin>/<name>``.
+        modality: Of the part of a reply that it looks at; with ``text`` all text of the reply is one part.
+        factory: Makes the metric.
+        against: Modality of the reference; that of the reply where empty.
+        higher_is_better: Which way is up.
+        description: What it measures and in which unit.
+        config: Arguments of the factory.
+        requires: Packages that only this metric needs.
+    """
+
+    id: str
+    modality: str
+    factory: str
+    against: str = ""
+    higher_is_better: bool = True
+    description: str = ""
+    config: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    requires: tuple[str, ...] = ()
+
+
+ComponentSpec = EncoderSpec | CodecSpec
+"""What has weights."""
+BuiltSpec = EncoderSpec | CodecSpec | TaskSpec | MetricSpec
+"""What a factory makes."""
+Spec = ModalitySpec | BuiltSpec

@@ -4,7 +4,7 @@ InfoNCE over pairs of parts of any modalities (CLIP, arXiv 2103.00020; ImageBind
 modalities meet in one). A part is the mean of its rows as they enter the backbone, so that encoders and projectors
 learn what a word already means before the backbone has to read them.
 
-Shapes: N pairs of one kind, T packed rows, D model width.
+Shapes: N pairs of one kind.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from torch import Tensor
 
 from anyany.errors import DataError
 from anyany.model import Model
-from anyany.model.assembly import embed, placed
-from anyany.model.document import Document, Piece, Planner
+from anyany.model.document import Document, Planner
+from anyany.model.vectors import cosines, own, vectors
 from anyany.parts import Media
 from anyany.parts.messages import Message
 from anyany.training.data import Stream
@@ -48,7 +48,7 @@ class Paired:
         if not isinstance(pair, tuple) or len(pair) != 2 or not all(isinstance(p, str | Media) for p in pair):
             raise DataError(f"source {source!r}: the bind task takes pairs of parts, got {type(pair).__name__}")
         documents = [self.planner.plan([Message("user", (part,))]) for part in pair]
-        if any(_own(document) is None for document in documents):
+        if any(own(document) is None for document in documents):
             raise DataError(f"source {source!r}: a part of a pair is empty; leave it out")
         return pair, documents
 
@@ -102,32 +102,10 @@ def _modality(part: str | Media) -> str:
     return part.modality if isinstance(part, Media) else "text"
 
 
-def _own(document: Document) -> Piece | None:
-    """The piece of the part itself, among those of its marks."""
-    return next((piece for piece in document.pieces if piece.span.part == 0), None)
-
-
 def together(pairs: Sequence[Pair]) -> Tensor:
     """Which sides belong together, ``(N, N)`` bool: those of one pair, and of pairs that share a text."""
     keys = [[side if isinstance(side, str) else index for side in pair] for index, pair in enumerate(pairs)]
     return torch.tensor([[a[0] == b[0] or a[1] == b[1] for b in keys] for a in keys])
-
-
-def vectors(model: Model, documents: Sequence[Document]) -> Tensor:
-    """One vector ``(N, D)`` per document of one part that is not empty: the mean of its rows, marks left out."""
-    pieces = placed(documents)
-    rows = embed(model, pieces).rows  # (T, D)
-    index, lengths = [], []
-    for item in (item for item in pieces if item.piece.span.part == 0):
-        mark = int(item.piece.span.view != "text")
-        lengths.append(item.piece.span.rows - 2 * mark)
-        index.extend(range(item.start + mark, item.start + item.piece.span.rows - mark))
-    return torch.stack([part.mean(dim=0) for part in rows[torch.tensor(index)].split(lengths)])
-
-
-def cosines(left: Tensor, right: Tensor) -> Tensor:
-    """``(N, D)`` twice -> ``(N, N)``."""
-    return F.normalize(left.float(), dim=-1) @ F.normalize(right.float(), dim=-1).T
 
 
 def contrast(logits: Tensor, same: Tensor) -> Tensor:

@@ -235,3 +235,34 @@ def test_the_current_folder_does_not_shadow_what_a_factory_imports(site, tmp_pat
     monkeypatch.chdir(tmp_path)
     assert os.path.exists("random.py")
     assert probe.factories(["p_good:build"])[0].ok
+
+
+MEASURES = HEAD.replace("import Capabilities", "import TaskSpec, MetricSpec, Capabilities") + (
+    "@hookimpl\n"
+    "def anyany_tasks(): yield TaskSpec(id='nose/sniff', factory='{module}_heavy:build', description='what is it?')\n"
+    "@hookimpl\n"
+    "def anyany_metrics(): yield MetricSpec(id='nose/error', modality='text', factory='{module}_heavy:gone',\n"
+    "    higher_is_better=False)\n"
+)
+
+
+def test_tasks_and_metrics_are_shown(site, shown):
+    site.add("nose", MEASURES)
+    assert "nose/sniff" in shown("list")[1]
+    code, found, _ = shown("show", "nose/error", "--json")
+    assert code == 0
+    (spec,) = found["specs"]
+    assert (spec["kind"], spec["modality"], spec["higher_is_better"]) == ("MetricSpec", "text", False)
+    text = shown("show", "nose/sniff")[1]
+    assert "TaskSpec" in text
+    assert "what is it?" in text
+
+
+def test_the_doctor_imports_the_factories_of_tasks_and_metrics(site, shown):
+    site.add("nose", MEASURES)
+    code, report, _ = shown("doctor", "--json")
+    found = {c["name"]: c for c in report["checks"]}
+    assert code == 1
+    assert found["component nose/sniff"]["status"] == "ok"
+    assert found["component nose/error"]["status"] == "fail"
+    assert "gone" in found["component nose/error"]["detail"]

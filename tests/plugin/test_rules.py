@@ -8,7 +8,17 @@ from types import ModuleType
 import pytest
 
 from anyany.errors import MissingPackageError, PluginError, UnknownModalityError
-from anyany.plugin import ANYANY_API, CodecSpec, Codes, EncoderSpec, ModalitySpec, Vectors, hookimpl
+from anyany.plugin import (
+    ANYANY_API,
+    CodecSpec,
+    Codes,
+    EncoderSpec,
+    MetricSpec,
+    ModalitySpec,
+    TaskSpec,
+    Vectors,
+    hookimpl,
+)
 from anyany.plugin.records import PluginRecord, to_json
 from anyany.plugin.registry import Registry
 
@@ -23,6 +33,7 @@ def manifest(*specs, version=ANYANY_API):
     module.ANYANY_API = version
     module.anyany_modalities, module.anyany_encoders = hook(ModalitySpec), hook(EncoderSpec)
     module.anyany_codecs = hook(CodecSpec)
+    module.anyany_tasks, module.anyany_metrics = hook(TaskSpec), hook(MetricSpec)
     return module
 
 
@@ -37,6 +48,14 @@ def codec(**changes):
 
 def word(**changes):
     return ModalitySpec(**({"name": "smell", "media": "smell:Smell"} | changes))
+
+
+def task(**changes):
+    return TaskSpec(**({"id": "toy/three", "factory": "json:loads"} | changes))
+
+
+def metric(**changes):
+    return MetricSpec(**({"id": "toy/four", "modality": "text", "factory": "json:loads"} | changes))
 
 
 @pytest.mark.parametrize(
@@ -56,6 +75,14 @@ def word(**changes):
         (codec(latents=Vectors(dim=0)), "dim >= 1"),
         (codec(latents=Vectors(dim=2, objective="magic")), "objective must be one of regression"),
         (codec(latents=3), "must be Codes or Vectors, got int"),
+        (task(id="three"), "must read 'toy/<name>'"),
+        (task(factory="json.loads"), "'package.module:callable'"),
+        (task(config={"x": object()}), "plain JSON"),
+        (task(requires=("no requirement at all",)), "is not a requirement"),
+        (metric(id="other/four"), "must read 'toy/<name>'"),
+        (metric(modality="Image"), "toy/four: modality 'Image' must be a word"),
+        (metric(against="an image"), "toy/four: modality 'an image' must be a word"),
+        (metric(factory="json"), "'package.module:callable'"),
         (word(name="image"), "cannot be redefined"),
         (word(name="text"), "cannot be redefined"),
         (word(name="Smell"), "lower-case"),
@@ -86,6 +113,28 @@ def test_an_encoder_and_a_codec_may_share_an_id():
     found = Registry.isolated()
     found.register(manifest(encoder(id="toy/both"), codec(id="toy/both")), "toy")
     assert [type(s) for s in found.components("toy/both")] == [EncoderSpec, CodecSpec]
+
+
+def test_tasks_and_metrics_are_no_components():
+    found = Registry.isolated()
+    found.register(manifest(task(), metric(modality="image", against="text")), "toy")
+    assert [s.id for s in found.tasks] == ["toy/three"]
+    assert [(s.modality, s.against, s.higher_is_better) for s in found.metrics] == [("image", "text", True)]
+    with pytest.raises(UnknownModalityError):
+        found.components("image")
+
+
+def test_a_hook_returns_its_own_kind_only():
+    module = manifest()
+    module.anyany_tasks = hookimpl(lambda: [metric()], specname="anyany_tasks")
+    with pytest.raises(PluginError, match="anyany_tasks must return TaskSpec, got MetricSpec"):
+        Registry.isolated().register(module, "toy")
+
+
+@pytest.mark.parametrize("spec", [task(), metric()])
+def test_a_task_or_metric_is_declared_once(spec):
+    with pytest.raises(PluginError, match=f"'{spec.id}' is declared 2 times"):
+        Registry.isolated().register(manifest(spec, spec), "toy")
 
 
 def test_a_name_can_be_taken_once():

@@ -11,9 +11,10 @@ import torch
 from imu_plugin import Imu
 
 from anyany.errors import DataError
+from anyany.model.vectors import cosines, vectors
 from anyany.parts.messages import Message
 from anyany.training import data
-from anyany.training.bind import Bind, contrast, cosines, together, vectors
+from anyany.training.bind import Bind, contrast, together
 from anyany.training.loop import Run
 from anyany.training.recipe import make_recipe
 

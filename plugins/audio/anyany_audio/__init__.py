@@ -1,6 +1,6 @@
 """Sound in and out: the manifest. Nothing heavy is imported here."""
 
-from anyany.plugin import Capabilities, CodecSpec, Codes, EncoderSpec, hookimpl
+from anyany.plugin import Capabilities, CodecSpec, Codes, EncoderSpec, MetricSpec, hookimpl
 
 ANYANY_API = 1
 
@@ -27,4 +27,17 @@ def anyany_codecs():
         latents=Codes(vocab=512, books=4),
         config={"rate": 8000, "levels": [8, 8, 8], "books": 4, "width": 384, "seconds": 2.0},
         can=Capabilities(streaming=True, limits={"seconds": 30}),
+    )
+
+
+@hookimpl
+def anyany_metrics():
+    """Distance to another sound."""
+    yield MetricSpec(
+        id="audio/log-mel",
+        modality="audio",
+        factory="anyany_audio.metrics:log_mel",
+        higher_is_better=False,
+        description="mean absolute distance of log-mel energies in dB",
+        config={"rate": 8000},
     )

@@ -1,6 +1,6 @@
 """Motion in and out: the manifest. Nothing heavy is imported here."""
 
-from anyany.plugin import Capabilities, CodecSpec, EncoderSpec, Vectors, hookimpl
+from anyany.plugin import Capabilities, CodecSpec, EncoderSpec, MetricSpec, Vectors, hookimpl
 
 ANYANY_API = 1
 
@@ -31,3 +31,24 @@ def anyany_codecs():
         },
         can=Capabilities(limits={"seconds": 5.0}),
     )  # fmt: skip
+
+
+@hookimpl
+def anyany_metrics():
+    """Distance of joints to those of another movement."""
+    yield MetricSpec(
+        id="motion/joint-error",
+        modality="motion",
+        factory="anyany_motion.metrics:joint_error",
+        higher_is_better=False,
+        description="mean distance of joints, in units of the skeleton",
+        config={"relative": False},
+    )
+    yield MetricSpec(
+        id="motion/pose-error",
+        modality="motion",
+        factory="anyany_motion.metrics:joint_error",
+        higher_is_better=False,
+        description="mean distance of joints seen from the root, in units of the skeleton",
+        config={"relative": True},
+    )

@@ -1,6 +1,6 @@
 """Series in and out: the manifest. Nothing heavy is imported here."""
 
-from anyany.plugin import Capabilities, CodecSpec, EncoderSpec, Vectors, hookimpl
+from anyany.plugin import Capabilities, CodecSpec, EncoderSpec, MetricSpec, Vectors, hookimpl
 
 ANYANY_API = 1
 
@@ -28,3 +28,23 @@ def anyany_codecs():
         config={"patch": 24, "patches": 8, "past": 336},
         can=Capabilities(quantiles=True, limits={"rows": 1024}),
     )
+
+
+@hookimpl
+def anyany_metrics():
+    """Errors of forecasts."""
+    for name, description, config in (
+        ("mse", "mean squared error", {}),
+        ("mae", "mean absolute error", {}),
+        ("mase", "mean absolute error over that of the naive forecast within the past", {"season": 1}),
+        ("quantile-loss", "pinball loss, mean over the levels of the bands", {}),
+        ("crps", "continuous ranked probability score from the bands", {}),
+    ):
+        yield MetricSpec(
+            id=f"timeseries/{name}",
+            modality="timeseries",
+            factory=f"anyany_timeseries.metrics:{name.replace('-', '_')}",
+            higher_is_better=False,
+            description=description,
+            config=config,
+        )
