@@ -226,7 +226,9 @@ def unpack_optimizer(
             shape = tuple(parameters[int(index)].shape) if int(index) < len(parameters) else None
             if shape is None or (value.dim() and tuple(value.shape) != shape):
                 raise CheckpointError(f"optimiser: {name} has shape {tuple(value.shape)}, the parameter has {shape}")
-            state.setdefault(int(index), {})[key] = split(value.clone(), parameters[int(index)]) if value.dim() else value.clone()
+            state.setdefault(int(index), {})[key] = (
+                split(value.clone(), parameters[int(index)]) if value.dim() else value.clone()
+            )
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

@@ -26,6 +26,7 @@ from anyany.training import ledger
 from anyany.training.distributed import World, joined
 from anyany.training.loop import Run
 from anyany.training.recipe import make_recipe
+from anyany.training.sharding import whole
 
 WORDS = ("one", "two", "three", "four", "five", "six", "seven")
 BACKBONE = BackboneConfig(width=36, layers=2, heads=3, hidden=45)  # 36 rows are dealt out evenly, 45 are not
@@ -123,6 +124,8 @@ def train(folder: Path, world: World, changes: dict, *, unlike: bool, spoil: int
         run.batches = Unlike(run)
     run.resume()
     told = watch(run, spoil=spoil, until=until)
+    gradients: dict[str, torch.Tensor] = {}
+    run.optimizer.register_step_pre_hook(lambda *_: gradients.update({} if gradients else taken(run)))
     run.run()
     with run._whole():
         digests = ledger.digests(run.components)
@@ -131,6 +134,13 @@ def train(folder: Path, world: World, changes: dict, *, unlike: bool, spoil: int
     (folder / f"rank{world.rank}-of-{world.size}-{run.step}.json").write_text(json.dumps(told))
     if world.first:
         save_file(weights, folder / "weights.safetensors")
+        save_file(gradients, folder / "gradients.safetensors")
+
+
+def taken(run: Run) -> dict[str, torch.Tensor]:
+    """Gradients of a step, clipped, whole."""
+    named = [(name, p.grad) for name, p in run.model.named_parameters() if p.grad is not None]
+    return {name: whole(gradient).clone() for name, gradient in named}
 
 
 def watch(run: Run, *, spoil: int | None, until: int | None) -> dict:
@@ -148,9 +158,8 @@ def watch(run: Run, *, spoil: int | None, until: int | None) -> dict:
 
     def own_batches():
         mine = own()
-        for number, batch in mine:
-            texts = [str([piece.ids for piece in document.pieces]) for document in batch] if run.recipe.task == "sequence" else []
-            told["documents"].append([run.step, number, texts])
+        for number, batch in mine if run.recipe.task == "sequence" else ():
+            told["documents"].append([run.step, number, [identity(document) for document in batch]])
         return mine
 
     def spoilt(batch, counts):
@@ -160,6 +169,12 @@ def watch(run: Run, *, spoil: int | None, until: int | None) -> dict:
 
     run.one_step, run._own_batches, run.task.loss = one_step, own_batches, spoilt
     return told
+
+
+def identity(document) -> str:
+    """What tells a sample from all others: its text, and its drawn numbers."""
+    arrays = [piece.prepared.arrays for piece in document.pieces if piece.prepared is not None]
+    return str([[piece.ids for piece in document.pieces], [float(a["x"].sum()) for a in arrays if "x" in a]])
 
 
 def parity(folder: Path, world: World, cases: dict) -> None:
