@@ -52,7 +52,7 @@ class Sharded:
 
     @contextmanager
     def whole(self) -> Iterator[None]:
-        """Within, ``state_dict`` gives whole tensors on every rank, and nothing more is sent; all ranks enter together."""
+        """Within, ``state_dict`` gives whole tensors on each rank, and sends nothing; all ranks enter together."""
         self._whole = {name: whole(p.detach()) for name, p in self.backbone.named_parameters()}
         try:
             yield

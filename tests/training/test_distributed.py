@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -226,8 +226,9 @@ def test_two_agents_are_one_run(tmp_path):
     """Two nodes, as far as one machine has them."""
     (tmp_path / "cases.json").write_text(json.dumps({"one": {"changes": {"steps": 2, "shard": True}}}))
     endpoint = f"localhost:{free_port()}"
-    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend",
-               "c10d", "--rdzv-endpoint", endpoint, "--rdzv-id", "a", "--local-addr", "localhost"]  # fmt: skip
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1",
+               "--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint, "--rdzv-id", "a",
+               "--local-addr", "localhost"]  # fmt: skip
     agents = [
         subprocess.Popen([*command, str(RANKS), str(tmp_path), "parity", str(tmp_path / "cases.json")],
                          env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -236,6 +237,36 @@ def test_two_agents_are_one_run(tmp_path):
     said = [agent.communicate(timeout=200)[1] for agent in agents]
     assert [agent.returncode for agent in agents] == [0, 0], said
     assert told(tmp_path / "one", "rank0-of-2-2")["digests"] == told(tmp_path / "one", "rank1-of-2-2")["digests"]
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page(tmp_path):
+    """``docs/scale.md`` from its first line to its last; both machines are this one, with a rank each."""
+    page = (ROOT / "docs" / "scale.md").read_text()
+    for language, code in re.findall(r"^```(\w+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+        if file := re.match(r"# ([\w.]+\.(?:py|toml))\n", code):
+            (tmp_path / file[1]).write_text(code)
+        elif language == "python":
+            subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+        elif language == "console":
+            run_line(code.removeprefix("$ "), tmp_path)
+    assert load_latest(tmp_path / "runs" / "scale").step == 10
+    answers = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
+    assert [(line["index"], "error" in line) for line in answers] == [(0, False), (1, False)]
+
+
+def run_line(line: str, folder: Path) -> None:
+    modules = {"torchrun": "torch.distributed.run", "anyany": "anyany.cli.main"}
+    line = line.replace("--nproc-per-node 8", "--nproc-per-node 1 --local-addr localhost")
+    program, *words = line.replace("node0:29500", f"localhost:{free_port()}").split()
+    command = [sys.executable, "-m", modules[program], *words]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    copies = [
+        subprocess.Popen(command, cwd=folder, env=environment(), text=True, **pipes)  # type: ignore[call-overload]
+        for _ in range(2 if "--nnodes" in words else 1)
+    ]
+    said = [copy.communicate(timeout=200) for copy in copies]
+    assert [copy.returncode for copy in copies] == [0] * len(copies), (line, said)
 
 
 # One process.
