@@ -114,6 +114,12 @@ class GuidanceError(AnyanyError, ValueError):
     code = "missing_guidance_branch"
 
 
+class DistributedError(AnyanyError, RuntimeError):
+    """The processes of a run do not find each other, differ, or one of them has ended."""
+
+    code = "distributed_error"
+
+
 class CheckpointError(AnyanyError):
     """A checkpoint is damaged, incomplete, or of another format."""
 

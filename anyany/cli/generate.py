@@ -1,21 +1,24 @@
-"""``anyany generate``: one prompt of text and media files; text is printed as it comes, media become files."""
+"""``anyany generate``: one prompt of text and media files; text is printed as it comes, media become files.
+
+With ``--dataset``, the prompts of a file instead (``anyany.cli.answers``).
+"""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anyany.cli.output import print_json
+from anyany.cli.output import part_to_json, print_json
 from anyany.cli.prompt import read_part
 from anyany.errors import RequestError
 from anyany.parts.suffixes import SUFFIXES
 
 if TYPE_CHECKING:
     from anyany.engine import Event
-    from anyany.parts import Media
 
 
 NUMBERS: tuple[tuple[str, type[int | float], str], ...] = (
@@ -30,14 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``anyany generate``."""
     add = parser.add_argument
     add(
-        "parts", nargs="+", metavar="PART",
+        "parts", nargs="*", metavar="PART",
         help=f"text, or a file that ends in {', '.join(SUFFIXES)}; text:... is text in any case",
     )  # fmt: skip
     add("--model", default="mini", metavar="M", help="a checkpoint directory; the embedded model by default")
     add("--adapter", metavar="DIR", help="an adapter of that checkpoint")
     add("--want", type=_words, metavar="A,B", help="the exact modalities of the reply, in order: text,image")
     add("--allow", type=_words, metavar="A,B", help="modalities among which the model may choose")
-    add("--out", type=Path, default=Path("out"), metavar="DIR", help="folder for media of the reply (default: out)")
+    add("--dataset", type=Path, metavar="FILE", help="a JSONL file of prompts, in place of words")
+    add("--out", type=Path, metavar="PATH", help="folder for media (default: out); with --dataset the file of answers")
     add("--seed", type=int, default=0, help="seed of every draw (default: 0)")
     add("--max-new-tokens", type=int, metavar="N", help="budget of each text part")
     for name, kind, text in NUMBERS:
@@ -49,6 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run ``anyany generate``."""
+    if wrong := _wrong(args):
+        print(f"anyany generate: error: {wrong}", file=sys.stderr)
+        return 2
     prompt = [read_part(word) for word in args.parts]
     from anyany.model import load
 
@@ -57,11 +64,25 @@ def run(args: argparse.Namespace) -> int:
     for name, *_ in NUMBERS:
         options[name] = _values(f"--{name.replace('_', '-')}", getattr(args, name))
     options["budgets"] = _values("--budget", args.budget)
+    if args.dataset is not None:
+        from anyany.cli.answers import answer
+
+        answer(model, args.dataset, args.out, seed=args.seed, options=options)
+        return 0
     events = model.stream(prompt, seed=args.seed, **options)
-    reply = _follow(events, args.out, live=not args.json)
+    reply = _follow(events, args.out or Path("out"), live=not args.json)
     if args.json:
         print_json(reply)
     return 0
+
+
+def _wrong(args: argparse.Namespace) -> str:
+    """What is wrong with the usage: a prompt is made of words, or a data set holds the prompts."""
+    if args.dataset is None:
+        return "" if args.parts else "expected a prompt of at least one PART, or --dataset FILE"
+    if args.parts or args.json or args.out is None:
+        return "--dataset FILE needs --out FILE for the answers, and takes neither a PART of a prompt nor --json"
+    return ""
 
 
 def _number(kind: type[int | float]) -> Callable[[str], tuple[str, int | float]]:
@@ -101,7 +122,7 @@ def _follow(events: Iterable[Event], folder: Path, *, live: bool) -> dict[str, A
         if isinstance(event, TextDelta) and live:
             print(event.text, end="", flush=True)
         elif isinstance(event, SpanEnd):
-            part = _part(event, folder)
+            part = part_to_json(event.content, folder, str(event.part), event.finish, event.logprob)
             reply["parts"].append(part)
             if live:
                 print(_line(part))
@@ -110,21 +131,6 @@ def _follow(events: Iterable[Event], folder: Path, *, live: bool) -> dict[str, A
     return reply
 
 
-def _part(event: Any, folder: Path) -> dict[str, Any]:
-    ended = {"finish": event.finish, "logprob": event.logprob}
-    if isinstance(event.content, str):
-        return {"modality": "text", "text": event.content, **ended}
-    return {"modality": event.content.modality, "file": _save(event.content, folder, event.part), **ended}
-
-
 def _line(part: dict[str, Any]) -> str:
     """What ends a part on the terminal: the text is already there."""
     return f"[{part['modality']}] {part['file'] or 'not saved: it has no file format'}" if "file" in part else ""
-
-
-def _save(media: Media, folder: Path, index: int) -> str | None:
-    """The file that holds a part, or ``None`` for media without a file format."""
-    if not media.formats:
-        return None
-    folder.mkdir(parents=True, exist_ok=True)
-    return str(media.save(folder / f"{index}-{media.modality}.{media.formats[0]}"))

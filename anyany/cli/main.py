@@ -96,3 +96,7 @@ def _no_command(words: list[str]) -> int:
 
 def _sentence(summary: str) -> str:
     return f"{summary[0].upper()}{summary[1:]}."
+
+
+if __name__ == "__main__":  # for launchers that run a module, such as torchrun
+    sys.exit(main())

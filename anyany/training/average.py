@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from anyany.errors import CheckpointError
+from anyany.training.sharding import split, whole
 
 PREFIX = "average."
 
@@ -52,8 +53,8 @@ class Average:
             parameter.copy_(values[name])
 
     def tensors(self) -> dict[str, Tensor]:
-        """For a checkpoint."""
-        return {PREFIX + name: average for name, average in self.averages.items()}
+        """For a checkpoint; where weights are in shards, all ranks ask."""
+        return {PREFIX + name: whole(average) for name, average in self.averages.items()}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Put back what ``tensors`` gave, from among others.
@@ -68,4 +69,4 @@ class Average:
                 "and their names or shapes differ; choose a new folder"
             )
         for name, average in self.averages.items():
-            average.copy_(given[name])
+            average.copy_(split(given[name], average))

@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from anyany.errors import CheckpointError
+from anyany.training.sharding import split, whole
 
 FORMAT = 3
 TENSORS, STATE, MANIFEST, LATEST = "tensors.safetensors", "state.json", "MANIFEST.json", "latest"
@@ -197,10 +198,15 @@ def load_step(path: Path) -> Step:
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer, prefix: str = "optimizer.") -> dict[str, Tensor]:
-    """Tensors of an optimiser's state by name, ``optimizer.<parameter>.<key>``; bit for bit."""
+    """Tensors of an optimiser's state by name, ``optimizer.<parameter>.<key>``; bit for bit.
+
+    Those of parameters in shards are gathered, for which all ranks ask.
+    """
     state = optimizer.state_dict()["state"]
     return {
-        f"{prefix}{index}.{key}": torch.as_tensor(value) for index, of in state.items() for key, value in of.items()
+        f"{prefix}{index}.{key}": whole(torch.as_tensor(value))
+        for index, of in state.items()
+        for key, value in of.items()
     }
 
 
@@ -220,7 +226,9 @@ def unpack_optimizer(
             shape = tuple(parameters[int(index)].shape) if int(index) < len(parameters) else None
             if shape is None or (value.dim() and tuple(value.shape) != shape):
                 raise CheckpointError(f"optimiser: {name} has shape {tuple(value.shape)}, the parameter has {shape}")
-            state.setdefault(int(index), {})[key] = value.clone()
+            state.setdefault(int(index), {})[key] = (
+                split(value.clone(), parameters[int(index)]) if value.dim() else value.clone()
+            )
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

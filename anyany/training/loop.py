@@ -1,6 +1,7 @@
 """The loop: one step is a pure function of weights, optimiser, random state and position.
 
-A run that is killed at any moment goes on from its last checkpoint bit for bit, on the CPU.
+A run that is killed at any moment goes on from its last checkpoint bit for bit, on the CPU. Several ranks share the
+batches of each step (``distributed``); rank 0 alone writes and prints.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 import signal
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,15 @@ from torch import Tensor, nn
 
 from anyany.errors import RecipeError
 from anyany.model import Model, load, save
-from anyany.training import checkpoint, data, ledger, optim
+from anyany.training import checkpoint, data, ledger, optim, order
 from anyany.training.ahead import Ahead
 from anyany.training.average import Average
+from anyany.training.distributed import ALONE, World, joined, numbers
 from anyany.training.metrics import Metrics
 from anyany.training.once import Once
 from anyany.training.recipe import Recipe
 from anyany.training.reports import Reports
+from anyany.training.sharding import Sharded, in_shards
 from anyany.training.store import Store
 from anyany.training.tasks import TASKS, Task
 from anyany.training.trackers import Tracker
@@ -46,16 +49,23 @@ class Run:
         recipe: What to do.
         folder: Checkpoints, metrics and the result go here.
         model: Instead of the recipe's own.
+        world: The processes that train together, from ``distributed.joined``.
+
+    Raises:
+        RecipeError: The recipe and the number of ranks do not fit together.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, model: Model | None = None) -> None:
+    def __init__(self, recipe: Recipe, folder: Path, model: Model | None = None, world: World = ALONE) -> None:
+        _check_ranks(recipe, world.size)
         folder.mkdir(parents=True, exist_ok=True)
-        self.recipe, self.folder = recipe, folder
+        self.recipe, self.folder, self.world = recipe, folder, world
         torch.manual_seed(recipe.seed)
         self.model = model if model is not None else _start(recipe.model)
         sources = data.build_sources(recipe.sources)
         weights = {name: float(s.get("weight", 1.0)) for name, s in recipe.sources.items()}
-        broken = Reports(folder / "broken.jsonl") if recipe.on_broken == "skip" else None
+        broken: data.Broken | None = None
+        if recipe.on_broken == "skip":  # all ranks make all samples, so that one report tells everything
+            broken = Reports(folder / "broken.jsonl") if world.first else lambda *_: None
         self.task: Task = TASKS[recipe.task](self.model, recipe)
         self.workers = Workers(recipe.sources, recipe.seed, self.task.make, recipe.workers) if recipe.workers else None
         results = None if self.workers is None else self.workers.results
@@ -66,6 +76,8 @@ class Run:
         if recipe.lora is not None:
             rates[ADAPTER] = recipe.lora["rate"]
             self.components[ADAPTER] = self._adapter(recipe.lora)
+        self.begun = ledger.digests(self.components)
+        self.sharded = Sharded(self.model.backbone, world.size) if recipe.shard else None
         groups = optim.parameter_groups(self.components, rates, weight_decay=recipe.weight_decay)
         self.optimizer = optim.adamw(groups)
         self.average = Average(self.model, recipe.ema) if recipe.ema else None
@@ -73,14 +85,14 @@ class Run:
         self.schedule, self.autocast = recipe.plan(), optim.autocasts(recipe.precision)
         self.once = Once(self.model, Store(Path(recipe.store))) if recipe.store is not None else None
         self.step = 0
-        self.begun = ledger.digests(self.components)
         self.norms: dict[str, float] = {}
         self.position = self.feed.state()  # of the data behind this step; the feed itself is ahead of it
         self.batches = Ahead(self._batch, self.feed.size)
         self.writer = Writer(folder, recipe.keep)
-        self.stopped = False
+        self.asked = self.stopped = False  # this rank was told to stop; all ranks have stopped
         self.skipped = 0  # in a row
-        (folder / "recipe.json").write_text(json.dumps(recipe.to_json(), indent=1) + "\n")
+        if world.first:
+            (folder / "recipe.json").write_text(json.dumps(recipe.to_json(), indent=1) + "\n")
 
     # State.
 
@@ -89,10 +101,13 @@ class Run:
         self.writer.wait()  # before the copy is made, so that there are never two
         if self.once is not None:
             self.once.store.flush()  # what a checkpoint was trained on is there when it is gone on from
-        tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        with self._whole():
+            tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= checkpoint.pack_optimizer(self.optimizer)
         tensors |= self.average.tensors() if self.average is not None else {}
-        tensors["random"] = torch.get_rng_state()
+        self.world.wait()  # until every rank has flushed
+        if not self.world.first:
+            return
         state = {"step": self.step, "data": self.position, "recipe": self.recipe.to_json(), "begun": self.begun}
         self.writer.write(checkpoint.snapshot(self.step, tensors, state))
 
@@ -103,6 +118,7 @@ class Run:
             RecipeError: The checkpoint was made by a recipe that trains something else.
         """
         found = checkpoint.load_latest(self.folder)
+        self.world.same("checkpoint", found and found.step)
         if found is None:
             return False
         mine, theirs = self.recipe.to_json(), found.state["recipe"]
@@ -117,14 +133,21 @@ class Run:
         checkpoint.unpack_optimizer(self.optimizer, found.tensors)
         if self.average is not None:
             self.average.load(found.tensors)
-        torch.set_rng_state(found.tensors["random"])
         self.step, self.position, self.begun = found.step, found.state["data"], found.state["begun"]
         self.feed.restore(self.position)
         return True
 
     def entries(self) -> list[ledger.Entry]:
         """What is trained, and what has changed since the run began."""
-        return ledger.entries(self.components, self.begun, self.norms)
+        with self._whole():
+            return ledger.entries(self.components, self.begun, self.norms)
+
+    def _whole(self) -> AbstractContextManager[None]:
+        return self.sharded.whole() if self.sharded is not None else nullcontext()
+
+    def _check_weights(self) -> None:
+        with self._whole():
+            self.world.same("weights", ledger.digests(self.components) if self.world.size > 1 else None)
 
     # Steps.
 
@@ -134,19 +157,24 @@ class Run:
         try:
             if self.step == 0:
                 self.task.begin(self.stream.fresh())
+            self._check_weights()
             self._steps()
+            self._check_weights()
         finally:
             signal.signal(signal.SIGTERM, old)
             self.close()
             self.model.eval()
         if not self.stopped:
             self._save_result()
+        self.world.wait()  # a rank that ends early would have the others ended before rank 0 has written
 
     def _save_result(self) -> None:
         """The ledger, the adapter if there is one, and the model if anything of it has changed."""
         entries = self.entries()
-        (self.folder / "components.json").write_text(json.dumps([e.to_json() for e in entries], indent=1) + "\n")
-        with self.average.in_place() if self.average is not None else nullcontext():
+        with self.average.in_place() if self.average is not None else nullcontext(), self._whole():
+            if not self.world.first:
+                return
+            (self.folder / "components.json").write_text(json.dumps([e.to_json() for e in entries], indent=1) + "\n")
             if self.recipe.lora is not None:
                 self.model.save_adapter(ADAPTER, self.folder / "adapter")
             if self.recipe.lora is None or any(entry.changed for entry in entries if entry.name != ADAPTER):
@@ -162,7 +190,8 @@ class Run:
             self.once.close()
 
     def _steps(self) -> None:
-        metrics = Metrics(self.folder, self.recipe.steps, self.step, self._tracker())
+        first = self.world.first
+        metrics = Metrics(self.folder, self.recipe.steps, self.step, self._tracker()) if first else None
         self.model.train()
         seen: dict[str, list[float]] = {}
         saved = -1
@@ -172,8 +201,10 @@ class Run:
                 for name, value in self.one_step().items():
                     seen.setdefault(name, []).append(value)
                 if self.step % self.recipe.log_every == 0:
-                    metrics.log(self.step, {name: sum(values) / len(values) for name, values in seen.items()})
+                    if metrics is not None:
+                        metrics.log(self.step, {name: sum(values) / len(values) for name, values in seen.items()})
                     seen = {}
+                self.stopped = self.world.agree(self.asked)
                 if self.step % self.recipe.checkpoint_every == 0:
                     self.save_state()
                     saved = self.step
@@ -181,31 +212,36 @@ class Run:
                 self.save_state()
             self.writer.wait()
         finally:
-            metrics.close()
+            if metrics is not None:
+                metrics.close()
 
     def one_step(self) -> dict[str, float]:
         """Forward, backward, clip, update; returns what is worth logging."""
         optim.set_rates(self.optimizer, self.schedule(self.step))
-        batches = []
-        for _ in range(self.recipe.accumulate):
-            batch, self.position = self.batches.take()
-            batches.append(batch)
-        counts: Counter[str] = Counter()
-        for batch in batches:
-            counts.update(self.task.count(batch))
-        values: Counter[str] = Counter()
-        for batch in batches:
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
-                loss, terms = self.task.loss(batch, counts)
-            loss.backward()
-            values.update(terms)
+        batches = self._own_batches()
+        own: Counter[str] = Counter()
+        for _, batch in batches:
+            own.update(self.task.count(batch))
+        counts = self.world.sum_counts(own)
+        parts: Counter[str] = Counter()
+        with self.world.summing_changes(numbers(self.components.values())):
+            for number, batch in batches:
+                torch.manual_seed(order.mix(self.recipe.seed, self.step, number))  # the same noise, whoever draws it
+                with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
+                    loss, terms = self.task.loss(batch, counts)
+                if loss.requires_grad:  # a batch may hold nothing of what trains
+                    loss.backward()
+                parts.update(terms)
+        values = self.world.sum_counts(parts)
+        trained = [p for g in self.optimizer.param_groups for p in g["params"]]
+        self.world.sum_gradients([p for p in trained if not in_shards(p)])
         if (self.step + 1) % self.recipe.log_every == 0 or self.step + 1 == self.recipe.steps:
             self.norms = optim.norms(self.optimizer.param_groups)
-        norm = optim.clip([p for g in self.optimizer.param_groups for p in g["params"]], self.recipe.clip)
+        norm = optim.clip(trained, self.recipe.clip)
         self.step += 1
         if self.once is not None:
             values.update(self.once.values())
-        values["skipped"] = float(not math.isfinite(norm))
+        values["skipped"] = float(self.world.agree(not math.isfinite(norm)))
         if values["skipped"]:
             self._skip()
         else:
@@ -227,6 +263,15 @@ class Run:
                 "not help; lower the rates, or look at the data"
             )
 
+    def _own_batches(self) -> list[tuple[int, Any]]:
+        """This rank's batches of the step, with their numbers: batch i is for rank i modulo the number of ranks."""
+        batches = []
+        for number in range(self.recipe.accumulate):
+            batch, self.position = self.batches.take()
+            if number % self.world.size == self.world.rank:
+                batches.append((number, batch))
+        return batches
+
     def _batch(self) -> tuple[Any, dict[str, Any]]:
         """The next batch, and where the data stand once it is trained on."""
         return self.task.batch(self.feed.take()), self.feed.state()
@@ -242,11 +287,21 @@ class Run:
         return Tracker(name, self.recipe.name, self.recipe.to_json()) if name else None
 
     def _stop(self, *_: Any) -> None:
-        self.stopped = True
+        self.asked = True
 
 
 def _start(target: str) -> Model:
     return data.resolve(target)() if ":" in target else load(target, device="cpu")
+
+
+def _check_ranks(recipe: Recipe, size: int) -> None:
+    if recipe.accumulate % size:
+        raise RecipeError(
+            f"recipe: a step of accumulate = {recipe.accumulate} batches cannot be dealt out evenly to {size} ranks; "
+            f"set accumulate to a multiple of {size}: it counts the batches of all ranks"
+        )
+    if recipe.shard and size == 1:
+        raise RecipeError("recipe: shard needs several ranks; start them by torchrun, or set shard = false")
 
 
 def _plain(value: Any) -> Any:
@@ -255,7 +310,8 @@ def _plain(value: Any) -> Any:
 
 def train(recipe: Recipe, folder: Path) -> Run:
     """Run a recipe in a folder, from its newest checkpoint where there is one."""
-    run = Run(recipe, folder)
-    run.resume()
-    run.run()
+    with joined() as world:
+        run = Run(recipe, folder, world=world)
+        run.resume()
+        run.run()
     return run

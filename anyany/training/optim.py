@@ -8,7 +8,7 @@ so that a run that was cut off goes on exactly as it would have.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from anyany.errors import RecipeError
+from anyany.training.sharding import in_shards, whole
 
 Kind = Literal["constant", "linear", "cosine", "wsd"]
 _KINDS = ("constant", "linear", "cosine", "wsd")
@@ -151,8 +152,18 @@ def clip(parameters: Iterable[nn.Parameter], norm: float) -> float:
     Returns:
         The norm before; NaN or infinity tells the caller to skip the step.
     """
-    total = nn.utils.clip_grad_norm_(parameters, norm, error_if_nonfinite=False)
+    given = [p for p in parameters if p.grad is not None]
+    total = _norm([p.grad for p in given if p.grad is not None])
+    for kind in (False, True):
+        nn.utils.clip_grads_with_norm_([p for p in given if in_shards(p) == kind], norm, total)
     return float(total)
+
+
+def _norm(gradients: Sequence[Tensor]) -> Tensor:
+    """Norm of all gradients together, those in shards gathered; the two kinds do not mix in one call."""
+    kinds = [[g for g in gradients if in_shards(g) == kind] for kind in (False, True)]
+    parts = [whole(nn.utils.get_total_norm(kind)) for kind in kinds if kind]
+    return parts[0] if len(parts) == 1 else nn.utils.get_total_norm(parts)
 
 
 def norms(groups: Iterable[Mapping[str, Any]]) -> dict[str, float]:
@@ -161,7 +172,7 @@ def norms(groups: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     for group in groups:
         own = gradients.setdefault(group["name"].rpartition(":")[0], [])
         own.extend(p.grad for p in group["params"] if p.grad is not None)
-    return {name: float(nn.utils.get_total_norm(own)) for name, own in gradients.items() if own}
+    return {name: float(_norm(own)) for name, own in gradients.items() if own}
 
 
 def autocasts(precision: str) -> bool:

@@ -34,7 +34,8 @@ class Recipe:
         steps: Optimiser steps.
         warmup: Of the schedule, likewise ``schedule``, ``floor`` and ``decay``.
         rows: Rows of a packed batch (``sequence``), or samples of a batch (``codec``, ``bind``).
-        accumulate: Batches per step.
+        accumulate: Batches per step, over all ranks.
+        shard: Keep the backbone in shards, one on each rank, in place of a copy on each.
         clip: Largest gradient norm.
         weight_decay: On matrices.
         ema: Decay of a running average of the weights, which becomes the result; 0 is none.
@@ -65,6 +66,7 @@ class Recipe:
     decay: int = 0
     rows: int = 2048
     accumulate: int = 1
+    shard: bool = False
     clip: float = 1.0
     weight_decay: float = 0.05
     ema: float = 0.0
@@ -90,7 +92,7 @@ class Recipe:
         for name, allowed in (
             ("task", ("codec", "bind", "sequence")), ("precision", ("auto", "float32", "bfloat16")),
             ("on_nan", ("stop", "skip")), ("on_broken", ("stop", "skip")), ("dtype", ("float32", "bfloat16")),
-            ("recompute", (False, True)), ("tracker", ("", "trackio", "wandb")),
+            ("recompute", (False, True)), ("shard", (False, True)), ("tracker", ("", "trackio", "wandb")),
         ):  # fmt: skip
             if getattr(self, name) not in allowed:
                 names = ", ".join(str(each).lower() if isinstance(each, bool) else each or "''" for each in allowed)
@@ -101,6 +103,8 @@ class Recipe:
             raise RecipeError(f"recipe: store must be the path of a folder, got {self.store!r}")
         if self.store is not None and self.task == "codec":
             raise RecipeError("recipe: the task codec trains what it encodes with; leave out store")
+        if self.shard and self.task != "sequence":
+            raise RecipeError(f"recipe: the task {self.task} does not run the backbone; leave out shard")
         if self.lora is not None:
             _check_lora(self.lora)
         if not self.sources:

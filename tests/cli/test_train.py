@@ -86,7 +86,7 @@ def test_a_run_that_was_stopped_says_so(workplace, capsys, monkeypatch):
     step = Run.one_step
 
     def stopped(self):
-        self.stopped = True
+        self.asked = True
         return step(self)
 
     monkeypatch.setattr(Run, "one_step", stopped)
