@@ -93,8 +93,8 @@ class World:
         odd = [rank for rank, each in enumerate(values) if each != values[0]]
         if odd:
             raise DistributedError(
-                f"rank {odd[0]}: its {what} differs from that of rank 0; all ranks must run the same code with "
-                "the same recipe, and see the same files in the folder of the run"
+                f"rank {odd[0]}: other {what} than on rank 0; all ranks must run the same code with the same recipe, "
+                "and see the same files in the folder of the run"
             )
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:

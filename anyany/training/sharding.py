@@ -65,7 +65,8 @@ class Sharded:
 
     def _take(self, state: dict[str, Any], prefix: str) -> None:
         for name, parameter in self.backbone.named_parameters():
-            state[prefix + name] = split(state[prefix + name], parameter)
+            if prefix + name in state:  # load_state_dict tells which are missing
+                state[prefix + name] = split(state[prefix + name], parameter)
 
 
 def _with_gradient(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:

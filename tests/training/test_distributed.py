@@ -126,11 +126,21 @@ def test_two_ranks_take_the_steps_of_one_process(runs, case):
     largest = max(float(g.abs().max()) for g in expected.values())
     for name, gradient in gradients.items():
         torch.testing.assert_close(gradient, expected[name], rtol=1e-3, atol=1e-5 * largest, msg=f"{case} {name}")
-    weights, expected = (load_file(runs / which / case / "weights.safetensors") for which in ("two", "one"))
+    files = sorted(
+        (runs / "one" / case).glob("[am]*/*.safetensors")
+    )  # adapter and model: the average where there is one
+    assert files
+    for file in (runs / "one" / case / "weights.safetensors", *files):
+        assert apart(runs / "two" / case / file.relative_to(runs / "one" / case), file) < 1e-4, file
+
+
+def apart(one: Path, other: Path) -> float:
+    """Root of the mean square of what differs. A step is 3e-3, and where a gradient is all rounding, AdamW goes
+    either way."""
+    weights, expected = load_file(one), load_file(other)
     assert weights.keys() == expected.keys()
-    moved = torch.cat([(weights[name].double() - w.double()).reshape(-1) for name, w in expected.items()])
-    assert float(moved.square().mean().sqrt()) < 1e-4  # a step is 3e-3; where a gradient is all rounding, Adam differs
-    assert any(torch.isfinite(w).all() for w in weights.values())
+    moved = [(weights[name].double() - w.double()).reshape(-1) for name, w in expected.items()]
+    return float(torch.cat(moved).square().mean().sqrt()) if moved else 0.0
 
 
 @pytest.mark.slow
@@ -296,7 +306,7 @@ class Told(World):
 
 def test_counts_are_summed_by_name():
     assert Told(0, 2).sum_counts({"text": 3, "audio": 1}) == {"text": 5, "audio": 1, "imu": 5}
-    with pytest.raises(DistributedError, match="rank 1: its weights differs from that of rank 0"):
+    with pytest.raises(DistributedError, match="rank 1: other weights than on rank 0"):
         Told(0, 2).same("weights", {"a": "b"})
 
 
