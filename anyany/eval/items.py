@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from anyany.errors import DataError
+from anyany.errors import DataError, PluginError
 from anyany.eval.result import Failure, Figure
 from anyany.eval.scores import BATCH, Ask
 from anyany.parts import Media, as_messages
@@ -39,18 +40,38 @@ class Tally:
         references = [only(r, spec.against or spec.modality, "the reference") for r in item.references]
         if not references:
             raise DataError("the item has no reference; a metric needs one")
-        found = self.metric.measure(only(reply, spec.modality, "the reply"), references, prompt)
+        found = self._measure(only(reply, spec.modality, "the reply"), references, prompt)
         if item.baseline:
             answer = only(item.baseline, spec.modality, "the baseline")
-            self.trivial.append(self.metric.measure(answer, references, prompt))
+            self.trivial.append(self._measure(answer, references, prompt))
         self.measured.append(found)
 
+    def _measure(self, answer: Part, references: Sequence[Part], prompt: Sequence[Part]) -> Any:
+        found = self.metric.measure(answer, references, prompt)
+        if isinstance(found, float) and not math.isfinite(found):  # one such number would be the mean of all
+            raise DataError(f"{self.spec.id} measured {found}, which is no finite number")
+        return found
+
     def figure(self) -> Figure:
-        """All of it added up."""
-        value, baseline = (self.metric.total(m) if m else None for m in (self.measured, self.trivial))
+        """All of it added up.
+
+        Raises:
+            PluginError: The metric cannot add it up to a finite number.
+        """
+        value, baseline = (self._total(m) if m else None for m in (self.measured, self.trivial))
         return Figure(
             value=value, n=len(self.measured), baseline=baseline, higher_is_better=self.spec.higher_is_better
         )  # fmt: skip
+
+    def _total(self, measured: Sequence[Any]) -> float:
+        where = f"{self.spec.id}: total() of {len(measured)} items"
+        try:
+            value = float(self.metric.total(measured))
+        except Exception as error:  # what a plugin raises gets its name
+            raise PluginError(f"{where} failed: {error_text(error)}") from error
+        if not math.isfinite(value):
+            raise PluginError(f"{where} gave {value}, expected a finite number")
+        return value
 
 
 def only(parts: Sequence[Part], modality: str, whose: str) -> Part:

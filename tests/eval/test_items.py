@@ -14,7 +14,7 @@ from anyany.errors import DataError, PluginError, RequestError
 from anyany.eval import items
 from anyany.eval.run import Evaluation
 from anyany.eval.scores import BATCH
-from anyany.plugin import ANYANY_API, Item, MetricSpec, Task, TaskSpec, hookimpl
+from anyany.plugin import ANYANY_API, Item, Mean, MetricSpec, Task, TaskSpec, hookimpl
 
 
 @pytest.fixture
@@ -193,3 +193,21 @@ def test_a_metric_may_compare_one_modality_with_another():
         tally.take(Item(prompt="say", references=((reading,),)), [reading])
     with pytest.raises(DataError, match="no reference"):
         tally.take(Item(prompt="say", references=()), [reading])
+
+
+@pytest.mark.parametrize("measured", [float("nan"), float("inf")])
+def test_a_measure_that_is_no_number_is_the_failure_of_its_item(measured):
+    tally = items.Tally(MetricSpec(id="x/y", modality="text", factory="x:y"), Mean(lambda *_: measured))
+    with pytest.raises(DataError, match=f"x/y measured {measured}"):
+        tally.take(Item(prompt="a", references=(("b",),)), ["c"])
+    assert tally.figure().value is None
+
+
+def test_a_metric_that_cannot_add_up_is_named():
+    spec = MetricSpec(id="x/y", modality="text", factory="x:y")
+    tally = items.Tally(spec, Mean(lambda *_: 1.0), measured=[float("nan")])
+    with pytest.raises(PluginError, match=r"x/y: total\(\) of 1 items gave nan"):
+        tally.figure()
+    tally = items.Tally(spec, Mean(lambda *_: 1.0), measured=["a"])
+    with pytest.raises(PluginError, match=r"x/y: total\(\) of 1 items failed: TypeError"):
+        tally.figure()
