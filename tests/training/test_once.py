@@ -403,7 +403,7 @@ def test_resume_is_exact(recipe, make_model, tmp_path, monkeypatch, task, accumu
     whole = new("whole")
     whole.run()
     first = new("parts")
-    first.task.begin(type(first.stream)(first.stream.sources, first.stream.weights, first.recipe.seed))
+    first.task.begin(first.stream.fresh())
     first.model.train()
     for _ in range(2):
         first.one_step()

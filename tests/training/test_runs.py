@@ -260,14 +260,14 @@ def test_a_checkpoint_holds_the_step_it_was_begun_at(make_model, tmp_path, recip
     run.model.train()
     run.one_step()
     expected = {f"model.{k}": v.clone() for k, v in run.model.state_dict().items()}
-    taken = dict(run.taken)
+    position = dict(run.position)
     run.save_state()
     run.one_step()
-    run.taken["p"] = 999
+    run.position["given"] = 999
     go.set()
     run.writer.wait()
     found = load_latest(tmp_path)
-    assert (found.step, found.state["taken"]) == (1, taken)
+    assert (found.step, found.state["data"]) == (1, position)
     assert all(torch.equal(found.tensors[name], value) for name, value in expected.items())
     run.batches.close()
     run.writer.close()
