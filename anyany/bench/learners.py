@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from anyany.bench import mixture
-from anyany.bench.padded import Padded, Seeing, collate, with_lora
+from anyany.bench.padded import Seeing, collate, with_lora
 from anyany.importers.llama import BLOCK
 from anyany.model import Model
 from anyany.model.document import Document
@@ -23,41 +23,36 @@ RANK, ALPHA, RATE, CLIP = 8, 16.0, 1e-4, 1.0
 
 @dataclass(frozen=True)
 class Learner:
-    """A model, its batches, and what a step of it is.
+    """A model, its batch, and what a step of it is.
 
     Attributes:
         model: Of ours, or a ``Seeing``.
-        batches: As ``loss`` takes them.
+        batch: As ``loss`` takes it.
         loss: Mean over the words of the answers.
         optimizer: Over all that has a gradient.
     """
 
     model: nn.Module
-    batches: Sequence[Any]
+    batch: Any
     loss: Callable[[Any], Tensor]
     optimizer: torch.optim.Optimizer
 
-    def step(self, batch: Any) -> float:
+    def step(self) -> float:
         """Forward, backward, clip, update; returns the loss before."""
-        loss = self.loss(batch)
+        loss = self.loss(self.batch)
         loss.backward()
         optim.clip([p for group in self.optimizer.param_groups for p in group["params"]], CLIP)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return loss.item()
 
-    def epoch(self) -> list[float]:
-        """A step with each batch."""
-        return [self.step(batch) for batch in self.batches]
 
-
-def ours(folder: Path, conversations: Sequence[Sequence[Message]], batch: int, *, lora: bool) -> Learner:
-    """Our model of a Hugging Face directory, with ``batch`` packed conversations a step.
+def ours(folder: Path, conversations: Sequence[Sequence[Message]], *, lora: bool) -> Learner:
+    """Our model of a Hugging Face directory, with packed conversations.
 
     Args:
         folder: From ``twins.write``.
-        conversations: In order.
-        batch: Conversations of a batch.
+        conversations: Of the batch.
         lora: An adapter at every projection of the blocks trains, and nothing else; otherwise all but the encoder.
     """
     model = mixture.model(folder)
@@ -67,37 +62,31 @@ def ours(folder: Path, conversations: Sequence[Sequence[Message]], batch: int, *
         model.adapters.use("bench")
     else:
         model.components["encoder/bench/patches"].requires_grad_(False)
-    documents = _planned(model, conversations, batch)
 
     def loss(batch: Sequence[Document]) -> Tensor:
         term = model(batch)["text"]
         return term.total / term.rows
 
-    return Learner(model.train(), documents, loss, _adamw(model))
+    return Learner(model.train(), _planned(model, conversations), loss, _adamw(model))
 
 
-def theirs(
-    language: Any, planner: Model, conversations: Sequence[Sequence[Message]], batch: int, *, lora: bool
-) -> Learner:
-    """A model of transformers with the same conversations in padded batches.
+def theirs(language: Any, planner: Model, conversations: Sequence[Sequence[Message]], *, lora: bool) -> Learner:
+    """A model of transformers with the same conversations in a padded batch.
 
     Args:
         language: A ``LlamaForCausalLM``.
         planner: Whose documents are padded: a model of ours of the same vocabulary.
         conversations: As of ``ours``.
-        batch: Likewise.
         lora: Likewise.
     """
     model = Seeing(with_lora(language, rank=RANK, alpha=ALPHA) if lora else language)
     model.encoder.requires_grad_(False)
     model.projector.requires_grad_(not lora)
-    batches: list[Padded] = [collate(documents) for documents in _planned(planner, conversations, batch)]
-    return Learner(model.train(), batches, model, _adamw(model))
+    return Learner(model.train(), collate(_planned(planner, conversations)), model, _adamw(model))
 
 
-def _planned(model: Model, conversations: Sequence[Sequence[Message]], batch: int) -> list[list[Document]]:
-    documents = [model.planner.plan(messages, train=True) for messages in conversations]
-    return [documents[start : start + batch] for start in range(0, len(documents), batch)]
+def _planned(model: Model, conversations: Sequence[Sequence[Message]]) -> list[Document]:
+    return [model.planner.plan(messages, train=True) for messages in conversations]
 
 
 def _adamw(model: nn.Module) -> torch.optim.Optimizer:

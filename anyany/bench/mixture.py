@@ -26,8 +26,11 @@ from anyany.plugin.registry import Registry
 ANYANY_API = 1
 PATCH, FEATURES = 48, 64
 PICTURES, SIDES, QUESTION, ANSWER = (1, 4), (4, 11), (8, 65), (16, 97)
-"""From, and below: pictures of a conversation; rows and columns of patches of one; words before it; words of the answer.
-Drawn evenly: 55 to 500 rows, and padded batches of eight are full to two thirds, as batches of chats are in practice."""
+"""From, and below: pictures of a conversation; rows and columns of patches of one; words before
+each; words of the answer.
+
+Drawn evenly, so that a conversation has 42 to 594 rows, and padded batches of eight are full to two thirds.
+"""
 
 
 @dataclass(frozen=True, eq=False)

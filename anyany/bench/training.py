@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
@@ -14,7 +12,7 @@ from anyany.bench.measure import Figure, quartiles, speedup
 from anyany.bench.memory import program
 from anyany.errors import AnyanyError
 
-BATCH, BATCHES = 8, 3
+BATCH = 8
 FEW, WORDS = 4, 150_000
 """Conversations and vocabulary where memory is measured: logits of a padded batch alone are 1 GB there."""
 TOLERANCE = 1e-4
@@ -28,7 +26,7 @@ def against(size: str, rounds: int, *, lora: bool, even: bool = False) -> Figure
 
     Args:
         size: A key of ``twins.SHAPES``.
-        rounds: How often an epoch of each is measured.
+        rounds: How often a step of each is measured.
         lora: An adapter trains; otherwise all but the encoder.
         even: All conversations are of one length, so that no row is padded: what is left is no goal.
 
@@ -37,35 +35,33 @@ def against(size: str, rounds: int, *, lora: bool, even: bool = False) -> Figure
         MissingPackageError: transformers or peft is not installed.
     """
     name = f"train-{'lora' if lora else 'full'}-{size}{'-even' if even else ''}"
-    with pair(size, lora=lora, even=even) as (ours, theirs):
-        for _ in range(2):  # of a new adapter, the first epoch alone trains what is not zero
-            same(name, ours.epoch(), theirs.epoch())
-        found = speedup(ours.epoch, theirs.epoch, rounds)
-    rows = sum(document.rows for batch in ours.batches for document in batch)
-    fill = rows / sum(batch.ids.numel() for batch in theirs.batches)
+    ours, theirs = pair(size, lora=lora, even=even)
+    for _ in range(2):  # the second loss tells whether the first step trained the same
+        same(name, ours.step(), theirs.step())
+    found = speedup(ours.step, theirs.step, rounds)
+    rows = sum(document.rows for document in ours.batch)
     trains = f"LoRA of rank {learners.RANK}" if lora else "all weights"
     return Figure(
         id=name,
-        what=f"steps of {BATCH} conversations with pictures, {rows / BATCHES:.0f} rows in the mean, {trains} trains, "
-        f"AdamW, float32; fill of the padded batches {fill:.2f}",
+        what=f"steps of {BATCH} conversations with pictures, {rows:,} rows, {trains}, "
+        f"AdamW, float32; fill of the padded batch {theirs.batch.fill:.2f}",
         quartiles=found,
         peer=f"{PEER}, peft" if lora else PEER,
         goal=None if even else GOAL,
     )
 
 
-@contextmanager
-def pair(size: str, *, lora: bool, even: bool = False) -> Iterator[tuple[Learner, Learner]]:
+def pair(size: str, *, lora: bool, even: bool = False) -> tuple[Learner, Learner]:
     """Ours and the peer, with equal weights, the same conversations and equal adapters."""
     language = twins.llama(size)
-    conversations = mixture.conversations(BATCH * BATCHES, even=even)
+    conversations = mixture.conversations(BATCH, even=even)
     with tempfile.TemporaryDirectory() as folder:
         twins.write(language, Path(folder))
-        ours = learners.ours(Path(folder), conversations, BATCH, lora=lora)
-    theirs = learners.theirs(language, ours.model, conversations, BATCH, lora=lora)
+        ours = learners.ours(Path(folder), conversations, lora=lora)
+    theirs = learners.theirs(language, ours.model, conversations, lora=lora)
     if lora:
         learners.same_adapter(ours, theirs)
-    yield ours, theirs
+    return ours, theirs
 
 
 def recompute(size: str, rounds: int) -> Figure:
@@ -75,10 +71,10 @@ def recompute(size: str, rounds: int) -> Figure:
         AnyanyError: The two do not learn the same.
     """
     name = f"train-recompute-{size}"
-    with pair(size, lora=False) as (plain, _), pair(size, lora=False) as (again, _):
-        again.model.backbone.recompute = True  # type: ignore[union-attr]
-        same(name, plain.epoch(), again.epoch())
-        found = speedup(again.epoch, plain.epoch, rounds)
+    (plain, _), (again, _) = pair(size, lora=False), pair(size, lora=False)
+    again.model.backbone.recompute = True  # type: ignore[union-attr]
+    same(name, again.step(), plain.step())
+    found = speedup(again.step, plain.step, rounds)
     return Figure(
         id=name,
         what=f"speed of steps of {BATCH} conversations with recompute, all weights train",
@@ -122,7 +118,7 @@ def _memory(
         twins.write(twins.llama("10m", vocab), Path(folder))
         for _ in range(rounds):
             small, large = (program("training_footprint", side, trains, folder, FEW).split() for side in sides)
-            same(name, [float(small[1])], [float(large[1])])
+            same(name, float(small[1]), float(large[1]))
             found.append((int(small[0]), int(large[0])))
     mine, theirs = (median(values) / 1e6 for values in zip(*found, strict=True))
     return Figure(
@@ -135,12 +131,11 @@ def _memory(
     )
 
 
-def same(name: str, ours: Sequence[float], theirs: Sequence[float]) -> None:
-    """Hold the losses of the same steps to each other.
+def same(name: str, ours: float, theirs: float) -> None:
+    """Hold the losses of the same step to each other.
 
     Raises:
         AnyanyError: They differ.
     """
-    apart = max(abs(a - b) for a, b in zip(ours, theirs, strict=True))
-    if not apart < TOLERANCE:
+    if not (apart := abs(ours - theirs)) < TOLERANCE:
         raise AnyanyError(f"{name}: the losses are {apart:.2g} apart, so that speed and memory say nothing")

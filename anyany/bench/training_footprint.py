@@ -32,7 +32,7 @@ def measured(side: str, trains: str, folder: Path, batch: int) -> tuple[int, flo
     before = status("VmRSS")
     learner = _learner(side, folder, batch, lora=trains == "lora")
     Path("/proc/self/clear_refs").write_text("5")  # the peak of reading the weights is forgotten
-    losses = [learner.step(learner.batches[0]) for _ in range(STEPS)]
+    losses = [learner.step() for _ in range(STEPS)]
     return status("VmHWM") - before, losses[0]
 
 
@@ -42,8 +42,8 @@ def _learner(side: str, folder: Path, batch: int, *, lora: bool) -> Learner:
         from transformers import LlamaForCausalLM
 
         language = LlamaForCausalLM.from_pretrained(folder, dtype="float32")
-        return learners.theirs(language, mixture.model(folder), conversations, batch, lora=lora)
-    learner = learners.ours(folder, conversations, batch, lora=lora)
+        return learners.theirs(language, mixture.model(folder), conversations, lora=lora)
+    learner = learners.ours(folder, conversations, lora=lora)
     learner.model.backbone.recompute = side == "recompute"  # type: ignore[union-attr]
     return learner
 

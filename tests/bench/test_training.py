@@ -21,18 +21,17 @@ def small(monkeypatch):
     shape = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 40}
     monkeypatch.setitem(twins.SHAPES, "10m", shape)
     monkeypatch.setattr(training, "BATCH", 3)
-    monkeypatch.setattr(training, "BATCHES", 1)
 
 
 def gradients(learner):
-    loss = learner.loss(learner.batches[0])
+    loss = learner.loss(learner.batch)
     loss.backward()
     return loss.item()
 
 
 def test_all_weights_get_the_gradients_that_the_peer_gives():
-    with training.pair("10m", lora=False) as (ours, theirs):
-        assert gradients(ours) == pytest.approx(gradients(theirs), abs=1e-5)
+    ours, theirs = training.pair("10m", lora=False)
+    assert gradients(ours) == pytest.approx(gradients(theirs), abs=1e-5)
     parts, language = ours.model.components, theirs.model.language
     names = dict(TOP)
     for layer in range(2):
@@ -49,13 +48,13 @@ def test_all_weights_get_the_gradients_that_the_peer_gives():
 
 
 def test_an_adapter_gets_the_gradients_that_the_peer_gives():
-    with training.pair("10m", lora=True) as (ours, theirs):
-        adapter = ours.model.adapters["bench"]
-        with torch.no_grad():
-            for up in adapter.up:
-                up.normal_(std=0.3)
-        learners.same_adapter(ours, theirs)
-        assert gradients(ours) == pytest.approx(gradients(theirs), abs=1e-5)
+    ours, theirs = training.pair("10m", lora=True)
+    adapter = ours.model.adapters["bench"]
+    with torch.no_grad():
+        for up in adapter.up:
+            up.normal_(std=0.3)
+    learners.same_adapter(ours, theirs)
+    assert gradients(ours) == pytest.approx(gradients(theirs), abs=1e-5)
     found = learners.projections(ours, theirs)
     assert sorted(len(layers) for _, _, layers in found) == [1, 1, 1, 1, 2, 2, 3, 3]
     for down, up, layers in found:
@@ -70,15 +69,15 @@ def test_an_adapter_gets_the_gradients_that_the_peer_gives():
 
 
 def test_steps_lead_to_the_same_losses():
-    with training.pair("10m", lora=False) as (ours, theirs):
-        first, second = ours.epoch(), ours.epoch()
-        assert second[0] < first[0]
-        assert [*first, *second] == pytest.approx([*theirs.epoch(), *theirs.epoch()], abs=1e-4)
+    ours, theirs = training.pair("10m", lora=False)
+    losses = [ours.step() for _ in range(3)]
+    assert losses[2] < losses[1] < losses[0]
+    assert losses == pytest.approx([theirs.step() for _ in range(3)], abs=1e-4)
 
 
 def test_a_padded_batch_holds_what_the_documents_hold():
-    with training.pair("10m", lora=False) as (ours, theirs):
-        documents, batch = ours.batches[0], theirs.batches[0]
+    ours, theirs = training.pair("10m", lora=False)
+    documents, batch = ours.batch, theirs.batch
     lengths = torch.tensor([document.rows for document in documents])
     assert len(set(lengths.tolist())) == 3
     assert batch.ids.shape == (3, lengths.max())
@@ -92,9 +91,9 @@ def test_a_padded_batch_holds_what_the_documents_hold():
 
 
 def test_even_conversations_are_not_padded():
-    with training.pair("10m", lora=False, even=True) as (ours, theirs):
-        assert theirs.batches[0].fill == 1.0
-        assert collate(ours.batches[0][:1]).fill == 1.0
+    ours, theirs = training.pair("10m", lora=False, even=True)
+    assert theirs.batch.fill == 1.0
+    assert collate(ours.batch[:1]).fill == 1.0
 
 
 def test_mixed_conversations_fill_two_thirds_of_a_padded_batch():
@@ -113,7 +112,7 @@ def test_a_figure_of_the_suite(name, goal):
     figure = suite.SUITE[name](1)
     assert (figure.id, figure.goal) == (name, goal)
     assert figure.ratio > 0
-    assert ("fill of the padded batches 1.00" in figure.what) == name.endswith("even")
+    assert ("fill of the padded batch 1.00" in figure.what) == name.endswith("even")
 
 
 def test_recompute_makes_the_same_steps():
