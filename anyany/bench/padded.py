@@ -103,6 +103,8 @@ def with_lora(language: Any, *, rank: int, alpha: float) -> Any:
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError:
-        raise MissingPackageError("bench: peft is the peer, and is not installed. Try: pip install peft") from None
+        raise MissingPackageError(
+            "bench: peft is the peer, and is not installed. Try: pip install 'anyany[bench]'"
+        ) from None
     targets = [name.rpartition(".")[2] for names in BLOCK.values() for name in names if name.endswith("_proj")]
     return get_peft_model(language, LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=targets))
