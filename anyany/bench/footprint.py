@@ -19,10 +19,10 @@ CHUNK = 256
 def cache(layers: int, heads: int, width: int, rows: int) -> tuple[int, int]:
     """A pool whose rows have all been written, and ``2 * layers * heads * width * 4 * rows``."""
     _fill(KVPool(layers, heads, width, CHUNK), CHUNK)  # what the first call of anything takes, once
-    before = _status("VmRSS")
+    before = status("VmRSS")
     pool = KVPool(layers, heads, width, rows)
     _fill(pool, rows)
-    return _status("VmRSS") - before, 2 * layers * heads * width * 4 * rows
+    return status("VmRSS") - before, 2 * layers * heads * width * 4 * rows
 
 
 def _fill(pool: KVPool, rows: int) -> None:
@@ -38,9 +38,9 @@ def attention(rows: int, heads: int, width: int) -> tuple[int, int]:
     """Peak of causal attention beyond its inputs, and ``rows * rows``: a mask of one byte per pair."""
     _attend(CHUNK, heads, width)
     inputs, intervals = _inputs(rows, heads, width)
-    before = _status("VmRSS")
+    before = status("VmRSS")
     interval_attention(*inputs, intervals)
-    return _status("VmHWM") - before, rows * rows
+    return status("VmHWM") - before, rows * rows
 
 
 def _attend(rows: int, heads: int, width: int) -> None:
@@ -55,7 +55,7 @@ def _inputs(rows: int, heads: int, width: int) -> tuple[list[torch.Tensor], torc
     return [torch.randn(rows, heads, width, generator=draw) for _ in range(3)], intervals
 
 
-def _status(field: str) -> int:
+def status(field: str) -> int:
     """``VmRSS`` (now) or ``VmHWM`` (peak) of this process, in bytes."""
     text = Path("/proc/self/status").read_text(encoding="ascii")
     return int(re.findall(rf"^{field}:\s+(\d+) kB$", text, re.MULTILINE)[0]) * 1024

@@ -37,15 +37,20 @@ def attention(rounds: int) -> Figure:
 
 
 def _footprints(rounds: int, *words: str | int) -> list[tuple[int, int]]:
-    """Measured bytes and yardstick, ``rounds`` times.
+    """Measured bytes and yardstick, ``rounds`` times."""
+    return [_pair(program("footprint", *words)) for _ in range(rounds)]
+
+
+def program(name: str, *words: str | int) -> str:
+    """What a module of this package prints when it is run as a program, in a process of its own.
 
     Raises:
         AnyanyError: The system does not tell how much memory a process has.
     """
     if sys.platform != "linux":
         raise AnyanyError(f"bench: the memory of a process is read from /proc, which {sys.platform} has not")
-    command = [sys.executable, "-m", "anyany.bench.footprint", *map(str, words)]
-    return [_pair(subprocess.run(command, check=True, capture_output=True, text=True).stdout) for _ in range(rounds)]
+    command = [sys.executable, "-m", f"anyany.bench.{name}", *map(str, words)]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def _pair(text: str) -> tuple[int, int]:

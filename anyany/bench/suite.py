@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from anyany.bench import decode, layout, machine, memory, prefill, startup, store
+from anyany.bench import decode, layout, machine, memory, prefill, startup, store, training
 from anyany.bench.measure import Figure
 from anyany.errors import RequestError
 
@@ -25,6 +25,14 @@ SUITE: dict[str, Callable[[int], Figure]] = {
     "attention-memory": memory.attention,
     "store-align-in-mini": partial(store.align_in, "mini"),
     "store-align-in-10m": partial(store.align_in, "10m"),
+    "train-lora-10m": partial(training.against, "10m", lora=True),
+    "train-full-10m": partial(training.against, "10m", lora=False),
+    "train-lora-10m-even": partial(training.against, "10m", lora=True, even=True),
+    "train-full-10m-even": partial(training.against, "10m", lora=False, even=True),
+    "train-memory-lora": partial(training.memory, "lora"),
+    "train-memory-full": partial(training.memory, "full"),
+    "train-recompute-10m": partial(training.recompute, "10m"),
+    "train-recompute-memory": training.recompute_memory,
     "layout-10000": layout.layout,
     "layout-growth": layout.growth,
     "plugins-list": startup.plugins_list,

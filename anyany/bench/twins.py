@@ -58,36 +58,55 @@ def twins(size: str) -> Twins:
     Raises:
         MissingPackageError: transformers is not installed.
     """
+    from anyany.importers.huggingface import load_huggingface
+
+    theirs = llama(size)
+    with tempfile.TemporaryDirectory() as folder:
+        write(theirs, Path(folder))
+        return Twins(load_huggingface(Path(folder)), theirs)
+
+
+def llama(size: str, vocab: int = VOCAB) -> Any:
+    """A ``LlamaForCausalLM``; equal weights at every call.
+
+    Args:
+        size: A key of ``SHAPES``.
+        vocab: Tokens.
+
+    Raises:
+        MissingPackageError: transformers is not installed.
+    """
     try:
         from transformers import LlamaConfig, LlamaForCausalLM
     except ImportError:
         raise MissingPackageError(
             "bench: transformers is the peer, and is not installed. Try: pip install 'anyany[hf]'"
         ) from None
-    from anyany.importers.huggingface import load_huggingface
-
     shape = SHAPES[size]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         theirs = LlamaForCausalLM(
             LlamaConfig(
-                **shape, vocab_size=VOCAB, num_key_value_heads=shape["num_attention_heads"] // 2,
+                **shape, vocab_size=vocab, num_key_value_heads=shape["num_attention_heads"] // 2,
                 bos_token_id=1, eos_token_id=2, max_position_embeddings=4096, tie_word_embeddings=False,
             )
         ).eval()  # fmt: skip
     with torch.no_grad():
         theirs.lm_head.weight[: len(SPECIAL)] = 0  # never the largest: no reply ends early
-    with tempfile.TemporaryDirectory() as folder:
-        theirs.save_pretrained(folder)
-        _tokenizer(Path(folder))
-        return Twins(load_huggingface(Path(folder)), theirs)
+    return theirs
 
 
-def _tokenizer(folder: Path) -> None:
+def write(theirs: Any, folder: Path) -> None:
+    """A Hugging Face directory of it, with a tokenizer."""
+    theirs.save_pretrained(folder)
+    _tokenizer(folder, theirs.config.vocab_size)
+
+
+def _tokenizer(folder: Path, vocab: int) -> None:
     """Every token is a word, so that equal text is equal tokens."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
-    words = [*SPECIAL, *(f"w{i}" for i in range(len(SPECIAL), VOCAB))]
+    words = [*SPECIAL, *(f"w{i}" for i in range(len(SPECIAL), vocab))]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=SPECIAL[0]))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.add_special_tokens(list(SPECIAL))
