@@ -32,8 +32,11 @@ class LoRA(nn.Module):
         super().__init__()
         self.rank, self.alpha, self.scale = rank, alpha, alpha / rank
         self.layers = dict(layers)  # no modules of the adapter: their weights belong to the base
-        self.down = nn.ParameterList([linear.weight.new_empty(rank, linear.in_features) for linear in layers.values()])
-        self.up = nn.ParameterList([linear.weight.new_zeros(linear.out_features, rank) for linear in layers.values()])
+        # In float32 whatever the base is in: steps of training are smaller than bfloat16 can tell apart.
+        kinds = [{"dtype": torch.float32, "device": linear.weight.device} for linear in layers.values()]
+        sizes = [(linear.in_features, linear.out_features) for linear in layers.values()]
+        self.down = nn.ParameterList([torch.empty(rank, i, **k) for (i, _), k in zip(sizes, kinds, strict=True)])
+        self.up = nn.ParameterList([torch.zeros(o, rank, **k) for (_, o), k in zip(sizes, kinds, strict=True)])
         for matrix in self.down:
             nn.init.kaiming_uniform_(matrix, a=math.sqrt(5))
         self._index = {linear: index for index, linear in enumerate(layers.values())}
@@ -51,17 +54,16 @@ class LoRA(nn.Module):
         """``out (..., outputs)`` of a projection that it touches, and what it makes of ``x (..., inputs)``."""
         index = self._index[linear]
         down, up = self.down[index], self.up[index]
-        inner = (x.reshape(-1, x.shape[-1]) @ down.t()).to(out.dtype)  # (T, r)
+        inner = (x.reshape(-1, x.shape[-1]).to(down.dtype) @ down.t()).to(out.dtype)  # (T, r)
         widen = up.t().to(out.dtype)  # (r, outputs)
         if torch.is_grad_enabled():  # of rows in order the gradient takes a third of the time; a copy is small
             widen = widen.contiguous()
         return torch.addmm(out.reshape(-1, out.shape[-1]), inner, widen, alpha=self.scale).view_as(out)
 
-    @torch.no_grad()
-    def merge(self, sign: int = 1) -> None:
-        """Add the adapter to the weights of the base; with ``sign=-1`` take it out again, up to rounding."""
-        for _, linear, down, up in self.matrices():
-            linear.weight.add_(up @ down, alpha=sign * self.scale)
+    def change(self, linear: nn.Module) -> Tensor:
+        """What the adapter would add to the weights ``(outputs, inputs)`` of a projection that it touches."""
+        index = self._index[linear]
+        return (self.scale * (self.up[index] @ self.down[index])).to(linear.weight.dtype)  # type: ignore[arg-type]
 
 
 Segments = Sequence[tuple[LoRA | None, int]]

@@ -82,6 +82,8 @@ def _wrong(args: argparse.Namespace) -> str:
         return "" if args.parts else "expected a prompt of at least one PART, or --dataset FILE"
     if args.parts or args.json or args.out is None:
         return "--dataset FILE needs --out FILE for the answers, and takes neither a PART of a prompt nor --json"
+    if not args.out.suffix:
+        return f"--out {args.out}: answers go into a file such as {args.out}.jsonl, their media into {args.out}"
     return ""
 
 

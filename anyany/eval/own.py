@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -28,6 +29,8 @@ class Conversations(Sequence[Item]):
     """
 
     def __init__(self, path: str) -> None:
+        if Path(path).is_dir():
+            raise DataError(f"eval: {path} is a folder; --data takes a JSONL file with lines {{'messages': [...]}}")
         self.lines = Lines(path)
         if len(self.lines) == 0:
             raise DataError(f"eval: {path} holds no line; a line is {{'messages': [...]}}")

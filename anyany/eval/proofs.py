@@ -101,9 +101,9 @@ def align_out() -> None:
     """``text-to-speech``, 500 recordings, by the recogniser of ``anyany eval``: a new head on a frozen backbone."""
     model = load("mini")
     fresh(model, "head/audio/melcodes")
-    recipe = {"steps": 1000, "warmup": 50, "rows": 1024, "seed": 5, "weights": {"text": 0.0}}
+    recipe = {"steps": 1800, "warmup": 50, "rows": 1024, "seed": 5, "weights": {"text": 0.0}}
     run = trained(
-        "align-out", model, {"say": "anyany.mini.sources:Say"}, {**recipe, "rates": {"head/audio/melcodes": 2e-3}}
+        "align-out", model, {"say": "anyany.mini.sources:Say"}, {**recipe, "rates": {"head/audio/melcodes": 3e-3}}
     )
     print(figures(run.model, "text-to-speech", limit=500))
 
@@ -128,10 +128,10 @@ def lora() -> None:
 def _german(model: Model) -> float | None:
     images, labels = files.mnist("t10k")
     items = [
-        Item([Image.from_array(image), IN_GERMAN], ((GERMAN[label],),), want=("text",))
+        Item(prompt=[Image.from_array(image), IN_GERMAN], references=((GERMAN[label],),), want=("text",))
         for image, label in zip(images[:1000], labels, strict=False)
     ]
-    return Evaluation(model).task("german", Task(items, ("exact-match",))).value
+    return Evaluation(model).task("german", Task(items=items, metrics=("exact-match",))).value
 
 
 PROOFS: dict[str, Callable[[], None]] = {"bind": bind, "align-in": align_in, "align-out": align_out, "lora": lora}

@@ -98,14 +98,14 @@ class Result:
         return {**asdict(self), "failed": self.failed}
 
 
-def digest(model: Model) -> str:
-    """SHA-256 of all weights, and of the adapter in use."""
+def digest(model: Model, adapter: str | None = None) -> str:
+    """SHA-256 of all weights, and of the adapter that is asked for or in use."""
     total = hashlib.sha256()
     for name, of_component in sorted(ledger.digests(model.components).items()):
         total.update(f"{name} {of_component}".encode())
-    if (adapter := model.adapters.in_use()) is not None:
-        for layer, _, down, up in adapter.matrices():
-            total.update(layer.encode())
+    if (chosen := model.adapters.chosen(adapter)) is not None:
+        for layer, _, down, up in chosen.matrices():
+            total.update(f"{layer} {chosen.scale}".encode())
             for matrix in (down, up):
                 total.update(matrix.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return total.hexdigest()
@@ -127,5 +127,5 @@ def in_effect(model: Model, options: Mapping[str, Any]) -> dict[str, Any]:
     rules = {name: {k: v for k, v in to_json(rule).items() if k != "kind"} for name, rule in made.sampling.items()}
     return {
         "max_new_tokens": made.max_new_tokens, "budgets": dict(made.budgets), "max_parts": made.max_parts,
-        "stop": list(made.stop), "sampling": rules,
+        "stop": list(made.stop), "adapter": made.adapter, "sampling": rules,
     }  # fmt: skip

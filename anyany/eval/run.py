@@ -104,7 +104,7 @@ class Evaluation:
         return self._result(name, began, in_effect(self.ask.model, self.ask.options), more=score, **known)
 
     def _result(self, name: str, began: float, options: Mapping[str, Any], **values: Any) -> Result:
-        self._digest = self._digest or digest(self.ask.model)
+        self._digest = self._digest or digest(self.ask.model, self.ask.options.get("adapter"))
         return Result(
             task=name, seed=self.ask.seed, options=options, model=self._digest, versions=versions(self.plugins),
             seconds=round(time.perf_counter() - began, 1), **values,

@@ -69,6 +69,9 @@ def load_adapter(adapters: Adapters, name: str, path: Path) -> LoRA:
     config, (tensors, metadata) = _config(path), _tensors(path)
     pairs = _pairs(path, tensors)
     layers = _layers(path, adapters, pairs)
+    if odd := [layer for layer, pair in pairs.items() if "A" in pair and pair["A"].shape[0] != config["r"]]:
+        got = tuple(pairs[odd[0]]["A"].shape)
+        raise AdapterError(f"{path}: lora_A of {odd[0]}: expected {config['r']} rows, as r says, got {got}")
     base = metadata.get(BASE)
     if base is not None and base != adapters.digest(layers):
         raise AdapterError(f"{path}: the adapter was trained on other weights; load the model that it was trained on")
@@ -88,7 +91,8 @@ def _config(path: Path) -> dict[str, Any]:
     try:
         config = read_json(path / CONFIG)
     except CheckpointError as error:
-        raise AdapterError(f"adapter: {error}") from None
+        hint = f"; did you mean {path / 'adapter'}?" if (path / "adapter" / CONFIG).is_file() else ""
+        raise AdapterError(f"adapter: {error}{hint}") from None
     if config.get("peft_type") != "LORA":
         raise AdapterError(f"{path}: expected an adapter of the kind LORA, got {config.get('peft_type')!r:.40}")
     for key, plain in _PLAIN.items():

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from anyany.backbone.lora import LoRA, attach
@@ -44,6 +44,7 @@ class Adapters(nn.Module):
         self._hooks: dict[nn.Linear, RemovableHandle] = {}
         self.by_name = nn.ModuleDict()
         self.merged: list[str] = []
+        self._base: dict[nn.Linear, Tensor] = {}  # weights of projections that a merged adapter touches, without it
         self.active: str | None = None
 
     def __len__(self) -> int:
@@ -74,9 +75,11 @@ class Adapters(nn.Module):
         """
         if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
             raise AdapterError(f"adapter {name!r}: expected a rank from 1, got {rank!r}")
+        if isinstance(targets, str):
+            raise AdapterError(f"adapter {name!r}: expected a list of targets, such as [{targets!r}], got a string")
         layers = {layer: linear for target in targets for layer, linear in self._matching(name, target)}
         if not layers:
-            raise AdapterError(f"adapter {name!r}: expected at least one target, such as 'backbone'")
+            raise AdapterError(f"adapter {name!r}: expected at least one target, such as ['backbone']")
         return self.put(name, LoRA(layers, rank=rank, alpha=2.0 * rank if alpha is None else float(alpha)))
 
     def put(self, name: str, adapter: LoRA) -> LoRA:
@@ -90,11 +93,14 @@ class Adapters(nn.Module):
         return adapter
 
     def remove(self, name: str) -> None:
-        """Forget an adapter; one that is merged stays in the weights."""
-        gone = self[name]
+        """Forget an adapter.
+
+        Raises:
+            AdapterError: There is none of that name, or it is merged.
+        """
+        gone = self._usable(name)
         del self.by_name[name]
         self.active = None if self.active == name else self.active
-        self.merged = [other for other in self.merged if other != name]
         kept = [other for other in self.by_name.values() if isinstance(other, LoRA)]
         for linear in gone.layers.values():
             if not any(other.touches(linear) for other in kept):
@@ -120,18 +126,33 @@ class Adapters(nn.Module):
         return self.in_use() if name is None else None if name == NONE else self._usable(name)
 
     def merge(self, name: str) -> None:
-        """Add an adapter to the weights, where it costs nothing; then it cannot be used beside them."""
-        self._usable(name).merge()
+        """Add an adapter to the weights, where it costs no time; then it cannot be used beside them.
+
+        The weights that it touches are kept, for ``unmerge``.
+        """
+        adapter = self._usable(name)
         self.merged.append(name)
         self.active = None if self.active == name else self.active
+        self._weigh(adapter.layers.values())
 
     def unmerge(self, name: str) -> None:
-        """Take a merged adapter out of the weights again, up to rounding."""
+        """Take a merged adapter out of the weights again, bit for bit."""
         adapter = self[name]
         if name not in self.merged:
             raise AdapterError(f"adapter {name!r}: is not merged, so that it cannot be taken out")
-        adapter.merge(-1)
         self.merged.remove(name)
+        self._weigh(adapter.layers.values())
+
+    @torch.no_grad()
+    def _weigh(self, linears: Iterable[nn.Linear]) -> None:
+        """Make weights of the base, and of what the merged adapters add."""
+        merged = [self[name] for name in self.merged]
+        for linear in linears:
+            base = self._base.setdefault(linear, linear.weight.detach().clone())
+            touching = [adapter for adapter in merged if adapter.touches(linear)]
+            linear.weight.copy_(base + sum(adapter.change(linear) for adapter in touching) if touching else base)
+            if not touching:
+                del self._base[linear]
 
     def _usable(self, name: str) -> LoRA:
         adapter = self[name]
@@ -151,9 +172,11 @@ class Adapters(nn.Module):
                 found = True
                 yield layer, linear
         if not found:
+            close = difflib.get_close_matches(pattern, self._components, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"components are {', '.join(self._components)}"
             raise AdapterError(
-                f"adapter {name!r}: the target {target!r} matches no projection; components are "
-                f"{', '.join(self._components)}; behind a colon stands a pattern such as 'backbone:*.qkv'"
+                f"adapter {name!r}: the target {target!r} matches no projection; {hint} "
+                "Behind a colon stands a pattern of modules, such as 'backbone:*.qkv'"
             )
 
     def digest(self, layers: Iterable[str]) -> str:

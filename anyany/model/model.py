@@ -92,7 +92,8 @@ class Model(nn.Module):
         for d in decoders:
             parts[f"codec/{d.name}"], parts[f"head/{d.name}"] = d.codec, d.head  # type: ignore[assignment]
         self.components = nn.ModuleDict(parts)
-        self.adapters = Adapters(parts)
+        # Text is left out: its loss reads the matrix of the logits, and would pass an adapter on it over.
+        self.adapters = Adapters({name: part for name, part in parts.items() if name != "text"})
         self.encoders = {e.name: e.encoder for e in encoders}
         self.projectors = {e.name: e.projector for e in encoders}
         self.codecs = {d.name: d.codec for d in decoders}

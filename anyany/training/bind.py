@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from anyany.errors import DataError
+from anyany.errors import DataError, RecipeError
 from anyany.model import Model
 from anyany.model.document import Document, Planner
 from anyany.model.vectors import cosines, own, vectors
@@ -57,6 +57,8 @@ class Bind:
     """Pairs of parts; those of one kind, such as image and text, contrast with each other."""
 
     def __init__(self, model: Model, recipe: Recipe) -> None:
+        if recipe.rows < 2:
+            raise RecipeError("recipe: the task bind contrasts pairs with each other; rows must be at least 2")
         self.model, self.rows = model, recipe.rows
         self.make = Paired(model.planner)
 

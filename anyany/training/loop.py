@@ -10,7 +10,7 @@ import json
 import math
 import signal
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,11 @@ class Run:
         self.recipe, self.folder, self.world = recipe, folder, world
         torch.manual_seed(recipe.seed)
         self.model = model if model is not None else _start(recipe.model)
+        if self.model.adapters.merged:
+            raise RecipeError(
+                f"train: the adapter {self.model.adapters.merged[0]!r} is merged; unmerge or save it first"
+            )
+        self.model.requires_grad_(False)  # what trains is said below; adapters that the model has already do not
         sources = data.build_sources(recipe.sources)
         weights = {name: float(s.get("weight", 1.0)) for name, s in recipe.sources.items()}
         broken: data.Broken | None = None
@@ -90,9 +95,7 @@ class Run:
         self.batches = Ahead(self._batch, self.feed.size)
         self.writer = Writer(folder, recipe.keep)
         self.asked = self.stopped = False  # this rank was told to stop; all ranks have stopped
-        self.skipped = 0  # in a row
-        if world.first:
-            (folder / "recipe.json").write_text(json.dumps(recipe.to_json(), indent=1) + "\n")
+        self.skipped = self.idle = 0  # steps in a row without a finite gradient, and without any
 
     # State.
 
@@ -123,7 +126,7 @@ class Run:
             return False
         mine, theirs = self.recipe.to_json(), found.state["recipe"]
         fixed = ("model", "sources", "rates", "lora", "seed", "rows", "task", "ema")
-        changed = [k for k in fixed if _plain(mine[k]) != theirs[k]]
+        changed = [key for key in fixed if _told(key, mine) != _told(key, theirs)]
         if changed:
             raise RecipeError(
                 f"resume: the run in {self.folder} was begun with another {', '.join(changed)}; choose a new folder"
@@ -155,7 +158,9 @@ class Run:
 
     def run(self) -> None:
         """Train until the last step, or until a stop signal; the state is saved either way."""
-        old = signal.signal(signal.SIGTERM, self._stop)
+        old = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        if self.world.first:
+            (self.folder / "recipe.json").write_text(json.dumps(self.recipe.to_json(), indent=1) + "\n")
         try:
             if self.step == 0:
                 self.task.begin(self.stream.fresh())
@@ -163,7 +168,8 @@ class Run:
             self._steps()
             self._check_weights()
         finally:
-            signal.signal(signal.SIGTERM, old)
+            for number, handler in old.items():
+                signal.signal(number, handler)
             self.close()
             self.model.eval()
         if not self.stopped:
@@ -202,7 +208,7 @@ class Run:
                 self.writer.check()
                 for name, value in self.one_step().items():
                     seen.setdefault(name, []).append(value)
-                if self.step % self.recipe.log_every == 0:
+                if self.step % self.recipe.log_every == 0 or self.step == self.recipe.steps:
                     if metrics is not None:
                         metrics.log(self.step, {name: sum(values) / len(values) for name, values in seen.items()})
                     seen = {}
@@ -237,6 +243,7 @@ class Run:
         values = self.world.sum_counts(parts)
         trained = [p for g in self.optimizer.param_groups for p in g["params"]]
         self.world.sum_gradients([p for p in trained if not in_shards(p)])
+        self._check_reached(trained)
         if (self.step + 1) % self.recipe.log_every == 0 or self.step + 1 == self.recipe.steps:
             self.norms = optim.norms(self.optimizer.param_groups)
         norm = optim.clip(trained, self.recipe.clip)
@@ -253,6 +260,16 @@ class Run:
                 self.average.update(self.step)
         self.optimizer.zero_grad(set_to_none=True)
         return {**values, "norm": norm}
+
+    def _check_reached(self, trained: Sequence[nn.Parameter]) -> None:
+        """End a run of which nothing is trained by its data."""
+        self.idle = 0 if any(p.grad is not None for p in trained) else self.idle + 1
+        if self.idle == min(MOST_SKIPPED, self.recipe.steps):
+            names = ", ".join(sorted({group["name"].rpartition(":")[0] for group in self.optimizer.param_groups}))
+            raise RecipeError(
+                f"step {self.step + 1}: in {self.idle} steps no gradient has reached {names}; the task "
+                f"{self.recipe.task!r} and its data train nothing of that"
+            )
 
     def _skip(self) -> None:
         """Leave weights, optimiser and average as they are, if that is wanted and can help."""
@@ -289,6 +306,9 @@ class Run:
         return Tracker(name, self.recipe.name, self.recipe.to_json()) if name else None
 
     def _stop(self, *_: Any) -> None:
+        """End behind this step with a checkpoint; asked twice, end at once."""
+        if self.asked:
+            raise KeyboardInterrupt
         self.asked = True
 
 
@@ -306,8 +326,9 @@ def _check_ranks(recipe: Recipe, size: int) -> None:
         raise RecipeError("recipe: shard needs several ranks; start them by torchrun, or set shard = false")
 
 
-def _plain(value: Any) -> Any:
-    return json.loads(json.dumps(value))
+def _told(key: str, recipe: Mapping[str, Any]) -> str:
+    """A key of a recipe, to be compared; sources count in their order, which the mixture goes by."""
+    return json.dumps(recipe[key], sort_keys=key != "sources")
 
 
 def train(recipe: Recipe, folder: Path) -> Run:

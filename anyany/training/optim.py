@@ -46,7 +46,8 @@ class Schedule:
             raise RecipeError(f"schedule: expected one of {', '.join(_KINDS)}, got {self.kind!r}")
         if self.steps < 1 or self.warmup < 0 or self.decay < 0 or self.warmup + self.decay > self.steps:
             raise RecipeError(
-                f"schedule: warm-up ({self.warmup}) and decay ({self.decay}) must fit into {self.steps} steps"
+                f"schedule: warm-up ({self.warmup}) and decay ({self.decay}) must fit into {self.steps} steps; "
+                "set warmup and decay as well"
             )
         if not 0 <= self.floor <= 1:
             raise RecipeError(f"schedule: expected a floor from 0 to 1, got {self.floor}")

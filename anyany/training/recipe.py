@@ -84,8 +84,10 @@ class Recipe:
     store: str | None = None
 
     def __post_init__(self) -> None:
-        for name, low in (("steps", 1), ("rows", 1), ("accumulate", 1), ("checkpoint_every", 1), ("keep", 1),
-                          ("workers", 0)):  # fmt: skip
+        for name, low in (
+            ("steps", 1), ("rows", 1), ("accumulate", 1), ("checkpoint_every", 1), ("keep", 1), ("log_every", 1),
+            ("workers", 0),
+        ):  # fmt: skip
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise RecipeError(f"recipe: {name} must be a whole number from {low}, got {value!r}")
@@ -184,14 +186,23 @@ def make_recipe(data: Mapping[str, Any]) -> Recipe:
     return Recipe(**{**data, "sources": whole})
 
 
+def _value(text: str) -> Any:
+    """JSON, or whatever may stand behind an equals sign in TOML; all else is a string."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        pass
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
 def _override(data: dict[str, Any], text: str) -> None:
     key, equals, value = text.partition("=")
     if not equals:
         raise RecipeError(f"override {text!r}: expected key=value")
-    try:
-        parsed = json.loads(value)
-    except ValueError:
-        parsed = value
+    parsed = _value(value)
     *path, last = key.split(".")
     for name in path:
         data = data.setdefault(name, {})

@@ -117,7 +117,8 @@ class Store:
     def _open(self, path: Path) -> None:
         try:
             shard = safe_open(path, "pt")
-            self.where |= {key: (path.name, seal) for key, seal in _entries(shard)}
+            # What is known stays: rows of two writers may differ in the last bits, and must not change within a run.
+            self.where = {key: (path.name, seal) for key, seal in _entries(shard)} | self.where
             self.shards[path.name] = shard
         except (SafetensorError, OSError, ValueError):
             self._pass_over(path.name, "is no whole shard of a store")

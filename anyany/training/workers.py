@@ -10,7 +10,7 @@ import atexit
 import copy
 import signal
 import traceback
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -146,6 +146,8 @@ def _light(make: Make) -> Make:
                 memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)
             for buffer in component.buffers():
                 memo[id(buffer)] = buffer.detach().cpu().clone()
+            for module in component.modules():  # hooks of adapters cannot be handed over, and nothing is projected
+                memo[id(module._forward_hooks)] = OrderedDict()
     return replace(make, planner=copy.deepcopy(planner, memo))  # type: ignore[type-var]
 
 

@@ -32,6 +32,13 @@ class Names:
         return [Message("user", parts[:1]), Message("assistant", parts[1:])]
 
 
+class Alone(Names):
+    """Movements by themselves."""
+
+    def sample(self, index, draw):
+        return Imu(np.full((4, 3), 1.0, np.float32))
+
+
 def recipe(**changes):
     return make_recipe({
         "name": "t", "model": "none", "sources": {"names": {"factory": "test_lora:Names"}}, "steps": 6, "rows": 64,
@@ -116,6 +123,16 @@ def test_a_store_does_not_hide_an_adapted_encoder(make_model, tmp_path):
     adapter = run.model.adapters["adapter"]
     (up,) = (up for name, _, _, up in adapter.matrices() if name.startswith("encoder/"))
     assert up.any()
+
+
+def test_a_run_that_trains_nothing_says_so(make_model, tmp_path):
+    """A codec is trained on, an adapter of the backbone is to be trained."""
+    run = Run(recipe(task="codec", rows=4, sources={"s": {"factory": "test_lora:Alone"}}), tmp_path, make_model())
+    with pytest.raises(
+        RecipeError, match="no gradient has reached adapter; the task 'codec' and its data train nothing"
+    ):
+        run.run()
+    assert not (tmp_path / "adapter").exists()
 
 
 @pytest.mark.parametrize(

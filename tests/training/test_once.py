@@ -485,7 +485,8 @@ def test_a_killed_run_goes_on_bit_for_bit_with_its_store(tmp_path):
 
     run("whole", "whole-store", 0, 1)
     assert [run("parts", "parts-store", kill, kill + 2) for kill in (5, 10, 0)] == ["0", "3", "10"]
-    assert [line["stored"] for line in metrics(tmp_path / "whole")][-1] == 1.0
+    first, *_, last = [line["stored"] for line in metrics(tmp_path / "whole")]
+    assert first == 0.0 < 0.8 < last
     run("again", "whole-store", 0, 9)
     assert [line["stored"] for line in metrics(tmp_path / "again")] == [1.0] * 11
     shards = sorted(p.name for p in (tmp_path / "whole" / "model").glob("*.safetensors"))
