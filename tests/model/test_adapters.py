@@ -298,7 +298,7 @@ def _tensor(change):
         (_config({"use_dora": True}), "use_dora = True is not plain LoRA"),
         (_config({"modules_to_save": ["text"]}), "modules_to_save"),
         (_config({"r": "8"}), "expected numbers r >= 1 and lora_alpha, got '8'"),
-        (_config({"r": 5}), r"expected \(5, \d+\), got \(8, \d+\)"),
+        (_config({"r": 5}), r"expected 5 rows, as r says, got \(8, \d+\)"),
         (_tensor(lambda t: {}), "is empty"),
         (_tensor(lambda t: {**t, "evil": torch.ones(3)}), "which is not of an adapter of one of our models"),
         (_tensor(lambda t: {k.replace("blocks", "layers"): v for k, v in t.items()}), "that the model does not have"),
