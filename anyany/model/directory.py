@@ -34,11 +34,11 @@ def write_directory(path: Path, write: Callable[[Path], None], ours: Callable[[P
             write(temporary)
             for file in temporary.iterdir():
                 file.chmod(0o644)
-                _sync(file)
+                sync(file)
             temporary.chmod(0o755)
-            _sync(temporary)
+            sync(temporary)
             _swap(temporary, path)
-            _sync(path.parent)
+            sync(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except (OSError, SafetensorError) as error:
@@ -63,7 +63,8 @@ def _swap(temporary: Path, path: Path) -> None:
         shutil.rmtree(old)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have a file, or the entries of a directory, written to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

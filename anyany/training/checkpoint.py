@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import warnings
@@ -25,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from anyany.errors import CheckpointError
+from anyany.model.directory import sync
 from anyany.training.sharding import split, whole
 
 FORMAT = 3
@@ -113,7 +113,7 @@ def write(folder: Path, saved: Snapshot, *, keep: int = 2) -> Path:
             shutil.rmtree(old, ignore_errors=True)
             final.rename(old)
         temporary.rename(final)
-        _sync(folder)
+        sync(folder)
         _write_latest(folder, final.name)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)  # half a checkpoint on a full disk keeps it full
@@ -125,13 +125,6 @@ def write(folder: Path, saved: Snapshot, *, keep: int = 2) -> Path:
     return final
 
 
-def save_step(
-    folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, keep: int = 2
-) -> Path:
-    """``write`` a ``snapshot`` at once."""
-    return write(folder, snapshot(step, tensors, state), keep=keep)
-
-
 def _fill(folder: Path, saved: Snapshot) -> None:
     """Write and sync the three files of a checkpoint."""
     save_file(saved.tensors, folder / TENSORS)
@@ -140,8 +133,8 @@ def _fill(folder: Path, saved: Snapshot) -> None:
     manifest = {"format": FORMAT, "step": saved.step, "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     for name in (*files, MANIFEST):
-        _sync(folder / name)
-    _sync(folder)
+        sync(folder / name)
+    sync(folder)
 
 
 def _reason(error: Exception) -> str:
@@ -249,9 +242,9 @@ def _steps(folder: Path) -> list[Path]:
 def _write_latest(folder: Path, name: str) -> None:
     temporary = folder / f"{LATEST}.tmp"
     temporary.write_text(name + "\n", encoding="utf-8")
-    _sync(temporary)
+    sync(temporary)
     temporary.replace(folder / LATEST)
-    _sync(folder)
+    sync(folder)
 
 
 def _retain(folder: Path, keep: int) -> None:
@@ -270,11 +263,3 @@ def _object(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise CheckpointError(f"{path.parent}: {path.name} must hold a JSON object")
     return data
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

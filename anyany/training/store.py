@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from anyany.errors import DataError
-from anyany.training.checkpoint import _sync
+from anyany.model.directory import sync
 
 SHARD_BYTES = 64 << 20
 """Of a shard, and so of what waits in memory: large enough that a long run has few files, small enough to lose."""
@@ -95,9 +95,9 @@ class Store:
         temporary = final.with_suffix(".tmp")
         try:
             save_file({_name(key, _seal(key, rows)): rows for key, rows in self.waiting.items()}, temporary)
-            _sync(temporary)
+            sync(temporary)
             temporary.rename(final)
-            _sync(self.folder)
+            sync(self.folder)
         except (OSError, SafetensorError) as error:
             why = getattr(error, "strerror", None) or "the disk refused"
             raise DataError(

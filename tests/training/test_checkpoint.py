@@ -14,7 +14,7 @@ import torch
 
 from anyany.errors import CheckpointError
 from anyany.training import checkpoint, optim
-from anyany.training.checkpoint import load_latest, load_step, pack_optimizer, save_step, unpack_optimizer
+from anyany.training.checkpoint import load_latest, load_step, pack_optimizer, snapshot, unpack_optimizer, write
 
 TESTS = Path(__file__).parent.parent
 
@@ -22,6 +22,10 @@ TESTS = Path(__file__).parent.parent
 def tensors(value: float) -> dict[str, torch.Tensor]:
     return {"w": torch.full((50, 20), float(value)), "half": torch.full((3,), value, dtype=torch.bfloat16),
             "random": torch.get_rng_state(), "number": torch.tensor(int(value))}  # fmt: skip
+
+
+def save_step(folder: Path, step: int, tensors, state, **options) -> Path:
+    return write(folder, snapshot(step, tensors, state), **options)
 
 
 def save(folder: Path, step: int, **options) -> Path:
@@ -105,7 +109,7 @@ def test_what_is_not_json_or_out_of_range_is_refused_before_anything_is_written(
     assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize("where", ["save_file", "_describe", "_sync"])
+@pytest.mark.parametrize("where", ["save_file", "_describe", "sync"])
 @pytest.mark.parametrize("step", [1, 2])
 def test_a_failing_save_leaves_the_last_one_whole(tmp_path, monkeypatch, where, step):
     """No space on the device, at whatever point, and whether the step is new or saved again."""
@@ -152,14 +156,14 @@ KILLED = """
     import os, signal, sys, warnings
     from pathlib import Path
     import torch
-    from anyany.training.checkpoint import load_latest, save_step
+    from anyany.training.checkpoint import load_latest, snapshot, write
 
     warnings.simplefilter("error")  # a kill alone damages nothing
     folder = Path(sys.argv[1])
     TOUCHES = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.scandir", "os.listdir"}
 
     def save(step):
-        save_step(folder, step, {"w": torch.full((1000,), float(step))}, {"step": step}, keep=1)
+        write(folder, snapshot(step, {"w": torch.full((1000,), float(step))}, {"step": step}), keep=1)
 
     def child(step, moment):
         left = [moment]
@@ -220,19 +224,19 @@ LIMITED = """
     from pathlib import Path
     import torch
     from anyany.errors import CheckpointError
-    from anyany.training.checkpoint import load_latest, save_step
+    from anyany.training.checkpoint import load_latest, snapshot, write
 
     folder = Path(sys.argv[1])
-    save_step(folder, 1, {"w": torch.ones(1000)}, {"step": 1}, keep=1)
+    write(folder, snapshot(1, {"w": torch.ones(1000)}, {"step": 1}), keep=1)
     for limit in (100_000, 100):  # in the middle of the tensors, and of the first file that is small
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
         try:
-            save_step(folder, 2, {"w": torch.ones(100_000)}, {"step": 2}, keep=1)
+            write(folder, snapshot(2, {"w": torch.ones(100_000)}, {"step": 2}), keep=1)
         except CheckpointError as error:
             print(error)
         print(load_latest(folder).step, *sorted(p.name for p in folder.iterdir()))
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    save_step(folder, 3, {"w": torch.ones(100_000)}, {"step": 3}, keep=1)
+    write(folder, snapshot(3, {"w": torch.ones(100_000)}, {"step": 3}), keep=1)
     print(load_latest(folder).step, *sorted(p.name for p in folder.iterdir()))
 """
 

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
-import subprocess
 import sys
-import textwrap
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,15 +13,14 @@ import numpy as np
 import pytest
 import torch
 from imu_plugin import Imu
-from safetensors.torch import load_file
 from torch import nn
 
-from anyany.errors import DataError, RecipeError, SpanMismatchError
+from anyany.errors import RecipeError, SpanMismatchError
 from anyany.parts import Message
-from anyany.plugin import Coordinates, Prepared
+from anyany.plugin import Prepared
 from anyany.training import once
 from anyany.training.loop import Run
-from anyany.training.once import Once, item_key
+from anyany.training.once import Once
 from anyany.training.recipe import make_recipe
 from anyany.training.store import Store
 
@@ -91,49 +86,6 @@ def metrics(folder: Path) -> list[dict]:
 
 
 # Keys.
-
-ITEM = Prepared(
-    arrays={"x": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.zeros(2, bool)}, rows=2,
-    coordinates=Coordinates(values=np.ones((2, 3), np.float32)),
-)  # fmt: skip
-
-
-def test_the_key_of_an_item_is_its_content():
-    x, a = ITEM.arrays["x"], ITEM.arrays["a"]
-    same = [
-        ITEM,
-        replace(ITEM, arrays={"a": a, "x": np.asfortranarray(x)}),
-        replace(ITEM, arrays={"x": np.repeat(x, 2, axis=0)[::2], "a": a}, rows=np.int64(2)),
-    ]
-    one_bit = x.copy()
-    one_bit.view(np.int32)[1, 2] ^= 1
-    negative = x.copy()
-    negative[0, 0] = -0.0
-    other = [
-        replace(ITEM, arrays={"x": one_bit, "a": a}),
-        replace(ITEM, arrays={"x": negative, "a": a}),
-        replace(ITEM, arrays={"x": x.reshape(3, 2), "a": a}),
-        replace(ITEM, arrays={"x": x.view(np.int32), "a": a}),
-        replace(ITEM, arrays={"x": x, "a": a.view(np.int8)}),
-        replace(ITEM, arrays={"y": x, "a": a}),
-        replace(ITEM, arrays={"x": x}),
-        replace(ITEM, rows=3),
-        replace(ITEM, look="full"),
-        replace(ITEM, coordinates=None),
-        replace(ITEM, coordinates=Coordinates(values=np.ones((2, 3), np.float32), unit="seconds")),
-        replace(ITEM, coordinates=Coordinates(values=np.zeros((2, 3), np.float32))),
-    ]
-    assert {item_key(b"i", item, "e") for item in same} == {item_key(b"i", ITEM, "e")}
-    assert len({item_key(b"i", item, "e") for item in [ITEM, *other]}) == 1 + len(other)
-    assert item_key(b"j", ITEM, "e") != item_key(b"i", ITEM, "e")
-
-
-def test_an_item_of_objects_has_no_key():
-    with pytest.raises(DataError, match=r"encoder/e: array 'x' of an item holds Python objects"):
-        item_key(b"i", replace(ITEM, arrays={"x": np.array([{}], object)}), "encoder/e")
-
-
-# Looking up.
 
 
 def test_rows_are_read_bit_for_bit_and_nothing_runs(frozen, tmp_path):
@@ -417,84 +369,3 @@ def test_resume_is_exact(recipe, make_model, tmp_path, monkeypatch, task, accumu
     assert len(second.once.store) == len(whole.once.store) > 4
     for (name, a), (_, b) in zip(whole.model.state_dict().items(), second.model.state_dict().items(), strict=True):
         assert torch.equal(a, b), name
-
-
-RUN = """
-    import os, signal, sys
-    from pathlib import Path
-    import numpy as np, torch
-    import imu_plugin
-    from imu_plugin import Imu
-    from anyany.backbone import BackboneConfig
-    from anyany.model import TextTokenizer, compose
-    from anyany.parts import Message
-    from anyany.plugin.registry import Registry
-    from anyany.training.loop import Run
-    from anyany.training.recipe import make_recipe
-
-    class Pairs:
-        def __len__(self):
-            return 31
-
-        def sample(self, index, draw):
-            imu = Imu(np.random.default_rng(index).normal(size=(3, 3)).astype(np.float32))
-            return [Message("user", (f"{index}", imu)), Message("assistant", ("one", imu))]
-
-    def build():
-        plugins = Registry.isolated()
-        plugins.register(imu_plugin, "imu")
-        torch.manual_seed(0)
-        return compose(
-            backbone=BackboneConfig(width=16, layers=1, heads=2),
-            tokenizer=TextTokenizer.train(["one two three"], 270),
-            encoders=["imu/linear"], plugins=plugins,
-            decoders=[{"id": "imu/signs", "config": {"kind": "flow", "rows": 3, "fixed": True}}],
-        )
-
-    folder, store, kill = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-    recipe = make_recipe({
-        "name": "killed", "model": "__main__:build", "sources": {"pairs": {"factory": "__main__:Pairs"}},
-        "rates": {"": 3e-3, "encoder/": 0.0}, "steps": 11, "rows": 90, "checkpoint_every": 3, "log_every": 1,
-        "store": store,
-    })
-    run = Run(recipe, folder)
-    print("from", run.step if run.resume() else 0, run.step)
-    plain = run.one_step
-    def one_step():
-        values = plain()
-        if run.step == kill:
-            os.kill(os.getpid(), signal.SIGTERM if kill == 10 else signal.SIGKILL)
-        return values
-    run.one_step = one_step
-    run.run()
-"""
-
-
-@pytest.mark.slow
-def test_a_killed_run_goes_on_bit_for_bit_with_its_store(tmp_path):
-    """Killed, stopped and left alone, each process with another hash seed; then a run that finds all of it."""
-    script = tmp_path / "run.py"
-    script.write_text(textwrap.dedent(RUN))
-
-    def run(folder: str, store: str, kill: int, seed: int) -> str:
-        environment = {**os.environ, "PYTHONHASHSEED": str(seed)}
-        environment["PYTHONPATH"] = f"{TESTS}{os.pathsep}{environment.get('PYTHONPATH', '')}"
-        command = [sys.executable, str(script), str(tmp_path / folder), str(tmp_path / store), str(kill)]
-        out = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
-        assert out.returncode == (-signal.SIGKILL if kill not in (0, 10) else 0), out.stderr
-        return out.stdout.splitlines()[0].split()[-1]
-
-    run("whole", "whole-store", 0, 1)
-    assert [run("parts", "parts-store", kill, kill + 2) for kill in (5, 10, 0)] == ["0", "3", "10"]
-    assert min(line["stored"] for line in metrics(tmp_path / "whole")) < 1.0  # some had to be made first
-    run("again", "whole-store", 0, 9)
-    assert [line["stored"] for line in metrics(tmp_path / "again")] == [1.0] * 11
-    shards = sorted(p.name for p in (tmp_path / "whole" / "model").glob("*.safetensors"))
-    assert len(shards) > 4
-    for shard in shards:
-        mine, theirs = (load_file(tmp_path / f / "model" / shard) for f in ("whole", "parts"))
-        assert all(torch.equal(mine[name], theirs[name]) for name in mine), shard
-    mine, theirs = Store(tmp_path / "whole-store"), Store(tmp_path / "parts-store")
-    assert mine.where.keys() == theirs.where.keys()
-    found = theirs.find(mine.where)
-    assert all(torch.equal(rows, found[key]) for key, rows in mine.find(mine.where).items())

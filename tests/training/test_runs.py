@@ -34,12 +34,8 @@ RUN = """
     import os, signal, sys
     from pathlib import Path
     import numpy as np, torch
-    import imu_plugin
     from imu_plugin import Imu
-    from anyany.backbone import BackboneConfig
-    from anyany.model import TextTokenizer, compose
     from anyany.parts import Message
-    from anyany.plugin.registry import Registry
     from anyany.training import checkpoint
     from anyany.training.loop import Run
     from anyany.training.recipe import make_recipe
@@ -52,20 +48,9 @@ RUN = """
             imu = Imu(draw.normal(size=(3, 3)).astype(np.float32))
             return [Message("user", (f"{index}",)), Message("assistant", ("one", imu))]
 
-    def build():
-        plugins = Registry.isolated()
-        plugins.register(imu_plugin, "imu")
-        torch.manual_seed(0)
-        return compose(
-            backbone=BackboneConfig(width=16, layers=1, heads=2),
-            tokenizer=TextTokenizer.train(["one two three"], 270),
-            encoders=["imu/linear"], plugins=plugins,
-            decoders=[{"id": "imu/signs", "config": {"kind": "flow", "rows": 3, "fixed": True}}],
-        )
-
     folder, kill = Path(sys.argv[1]), sys.argv[2]
     recipe = make_recipe({
-        "name": "killed", "model": "__main__:build", "sources": {"pairs": {"factory": "__main__:Pairs"}},
+        "name": "killed", "model": "tiny_runs:build", "sources": {"pairs": {"factory": "__main__:Pairs"}},
         "rates": {"": 3e-3}, "steps": 11, "rows": 40, "accumulate": 2, "checkpoint_every": 3, "log_every": 2,
     })
     run = Run(recipe, folder)
@@ -81,8 +66,8 @@ RUN = """
             return values
         run.one_step = one_step
     if kill == "save":
-        plain_sync = checkpoint._sync
-        checkpoint._sync = lambda path: die() if run.step >= 6 else plain_sync(path)
+        plain_sync = checkpoint.sync
+        checkpoint.sync = lambda path: die() if run.step >= 6 else plain_sync(path)
     run.run()
 """
 

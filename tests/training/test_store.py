@@ -198,7 +198,7 @@ WRITER = """
     key = lambda n: hashlib.sha256(str(n).encode()).digest()
     store = Store(folder, shard_bytes=2000)
     if kill == "half":
-        module._sync = lambda path: os.kill(os.getpid(), signal.SIGKILL)
+        module.sync = lambda path: os.kill(os.getpid(), signal.SIGKILL)
     print("ready", flush=True)
     sys.stdin.readline()
     for n in range(first, last):

@@ -85,7 +85,7 @@ KILLED = """
     import os, random, signal, sys, time, warnings
     from pathlib import Path
     import torch
-    from anyany.training.checkpoint import load_latest, save_step, snapshot
+    from anyany.training.checkpoint import load_latest, snapshot, write
     from anyany.training.writer import Writer
 
     warnings.simplefilter("error")  # a kill alone damages nothing
@@ -102,11 +102,11 @@ KILLED = """
                 os.write(told, f"{step - 1}\\n".encode())
                 writer.write(snapshot(step, tensors(step), {"step": step}))
             else:
-                save_step(folder, step, tensors(step), {"step": step}, keep=2)
+                write(folder, snapshot(step, tensors(step), {"step": step}), keep=2)
                 os.write(told, f"{step}\\n".encode())
             step += 1
 
-    save_step(folder, 0, tensors(0), {"step": 0})
+    write(folder, snapshot(0, tensors(0), {"step": 0}))
     last, states = 0, set()
     for _ in range(30):
         hear, told = os.pipe()
