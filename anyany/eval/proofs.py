@@ -70,71 +70,71 @@ def fresh(model: Model, component: str) -> None:
 # The proofs.
 
 
-def bind() -> None:
+def bind(steps: int = 600, limit: int = 1000) -> None:
     """R@1 over ten digits between text, pictures and recordings; pairs hold words and one of the two."""
     model = build.new()
-    recipe = {"task": "bind", "steps": 600, "warmup": 50, "rows": 128, "seed": 5}
+    recipe = {"task": "bind", "steps": steps, "warmup": steps // 12, "rows": 128, "seed": 5}
     rates = {"encoder/image/patch": 1e-3, "encoder/audio/logmel": 1e-3, "projector/": 1e-3, "text": 1e-3}
     trained("bind", model, {"pictures": PICTURES, "speech": SPEECH}, {**recipe, "rates": rates})
-    (found,) = Evaluation(model).run(["binding"], limit=1000)
+    (found,) = Evaluation(model).run(["binding"], limit=limit)
     for pair, cell in found.more["cells"].items():
         if "video" not in pair:  # no clip was in these pairs
             print(f"{pair:14}{cell['value']:.3f}  {'trained' if cell['trained'] else 'never paired'}")
 
 
-def align_in() -> None:
+def align_in(steps: int = 400, limit: int = 2000) -> None:
     """``image-to-text``, 2,000 pictures: a new projector alone, and everything trained from the same beginning."""
     values = {}
     read = {"read": "anyany.mini.sources:Read"}
-    recipe = {"steps": 400, "warmup": 40, "rows": 1024, "seed": 5}
+    recipe = {"steps": steps, "warmup": steps // 10, "rows": 1024, "seed": 5}
     for name, rates in (("projector", {"projector/image/patch": 2e-3}), ("everything", {"": 5e-4, "codec/": 0.0})):
         model = load("mini")
         fresh(model, "projector/image/patch")
-        print("before:", figures(model, "image-to-text", limit=2000))
+        print("before:", figures(model, "image-to-text", limit=limit))
         run = trained(f"align-in-{name}", model, read, {**recipe, "rates": rates})
-        values[name] = figures(run.model, "image-to-text", limit=2000)["image-to-text"] or 0.0
+        values[name] = figures(run.model, "image-to-text", limit=limit)["image-to-text"] or 0.0
         print(f"{name}: {values[name]}")
-    print(f"projector / everything: {values['projector'] / values['everything']:.3f}")
+    print(f"projector / everything: {values['projector'] / (values['everything'] or float('nan')):.3f}")
 
 
-def align_out() -> None:
+def align_out(steps: int = 1800, limit: int = 500) -> None:
     """``text-to-speech``, 500 recordings, by the recogniser of ``anyany eval``: a new head on a frozen backbone."""
     model = load("mini")
     fresh(model, "head/audio/melcodes")
-    recipe = {"steps": 1800, "warmup": 50, "rows": 1024, "seed": 5, "weights": {"text": 0.0}}
+    recipe = {"steps": steps, "warmup": steps // 36, "rows": 1024, "seed": 5, "weights": {"text": 0.0}}
     run = trained(
         "align-out", model, {"say": "anyany.mini.sources:Say"}, {**recipe, "rates": {"head/audio/melcodes": 3e-3}}
     )
-    print(figures(run.model, "text-to-speech", limit=500))
+    print(figures(run.model, "text-to-speech", limit=limit))
 
 
-def lora() -> None:
+def lora(steps: int = 300, limit: int = 1000) -> None:
     """Digits in German, 1,000 test pictures, with an adapter of the backbone on and off; and old tasks beside it."""
     model = load("mini")
     old = ("image-to-text", "speech-to-text", "arithmetic")
-    before, german = figures(model, *old, limit=300), _german(model)
+    before, german = figures(model, *old, limit=min(limit, 300)), _german(model, limit)
     adapter = {"targets": ["backbone"], "rate": 2e-3, "rank": 8}
-    recipe = {"steps": 300, "warmup": 20, "rows": 512, "seed": 5, "lora": adapter}
+    recipe = {"steps": steps, "warmup": steps // 15, "rows": 512, "seed": 5, "lora": adapter}
     run = trained("lora", model, {"german": "anyany.eval.proofs:German"}, recipe)
-    print(f"in German: before {german}, adapter on {_german(run.model)}")
-    on = figures(run.model, *old, limit=300)
+    print(f"in German: before {german}, adapter on {_german(run.model, limit)}")
+    on = figures(run.model, *old, limit=min(limit, 300))
     run.model.adapters.use(None)
-    print(f"in German, adapter off: {_german(run.model)}")
+    print(f"in German, adapter off: {_german(run.model, limit)}")
     print(f"{'':12}", *old)
-    for name, values in (("before", before), ("on", on), ("off", figures(run.model, *old, limit=300))):
+    for name, values in (("before", before), ("on", on), ("off", figures(run.model, *old, limit=min(limit, 300)))):
         print(f"{name:12}", *values.values())
 
 
-def _german(model: Model) -> float | None:
+def _german(model: Model, limit: int) -> float | None:
     images, labels = files.mnist("t10k")
     items = [
         Item(prompt=[Image.from_array(image), IN_GERMAN], references=((GERMAN[label],),), want=("text",))
-        for image, label in zip(images[:1000], labels, strict=False)
+        for image, label in zip(images[:limit], labels, strict=False)
     ]
     return Evaluation(model).task("german", Task(items=items, metrics=("exact-match",))).value
 
 
-PROOFS: dict[str, Callable[[], None]] = {"bind": bind, "align-in": align_in, "align-out": align_out, "lora": lora}
+PROOFS: dict[str, Callable[..., None]] = {"bind": bind, "align-in": align_in, "align-out": align_out, "lora": lora}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)

@@ -46,6 +46,7 @@ def teach(model, rows: int | None, steps: int) -> float:
     return float(terms["imu/signs"].total.detach()) / terms["imu/signs"].rows
 
 
+# Vectors want 300 steps: at 200 the last bit of a weight decides whether a span ends where it should.
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "steps"), [("codes", 120), ("books", 120), ("embedding", 300), ("regression", 300)])
 def test_spans_of_a_length_of_their_own(make_model, kind, steps):
