@@ -42,6 +42,7 @@ LAYERS = [  # a package may import those of lower layers, and none of its own
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 UPWARD = {  # imports that go up, inside a function only, and why
     ("model", "importers"): "load() hands a directory that is not ours to the importer that knows it",
+    ("training", "eval"): "a recipe may name tasks, which are measured between steps",
 }
 LAZY = {  # imports that go down, inside a function only, and why
     ("parts", "media"): "a part is made of arrays without any media library; files need one",

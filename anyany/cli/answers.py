@@ -11,8 +11,8 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,39 +30,82 @@ BEGINS = b'{"index": '
 """How a line of an answer begins."""
 
 
-def answer(model: Model, dataset: Path, out: Path, *, seed: int, options: Mapping[str, Any]) -> None:
+@dataclass(frozen=True)
+class Task:
+    """What all lines of a file share.
+
+    Attributes:
+        folder: Media of the prompts lie from here.
+        out: The file of answers; media of the answers lie in a folder beside it.
+        seed: Of the first line; the one behind it has ``seed + 1``.
+        options: As of ``Model.generate``.
+    """
+
+    folder: Path
+    out: Path
+    seed: int
+    options: Mapping[str, Any]
+
+    def key(self, line: bytes) -> str:
+        """What an answer depends on, but for the model and the files that the prompt names."""
+        asked = json.dumps([self.seed, dict(self.options)], sort_keys=True).encode()
+        return hashlib.sha256(line + asked).hexdigest()[:16]
+
+    def answer(self, model: Model, lines: Mapping[int, bytes]) -> Iterator[dict[str, Any]]:
+        """The answers to lines by number, in their order, as JSON objects; their media are written before."""
+        prompts = {index: _prompt(line, self.folder) for index, line in lines.items()}
+        for index, result in _replies(model, prompts, self.seed, self.options):
+            yield {"index": index, "key": self.key(lines[index]), **_told(result, self.out, index)}
+
+
+def answer(
+    make: Callable[[], Model], dataset: Path, out: Path, *, seed: int, options: Mapping[str, Any], workers: int = 0
+) -> None:
     """Answer what is not answered yet.
 
     Args:
-        model: Who answers.
+        make: Loads who answers.
         dataset: Lines ``{"messages": [...]}``, media by ``path`` from the folder of the file.
         out: Lines of answers; what it holds is kept.
         seed: Of the first line; the one behind it has ``seed + 1``.
         options: As of ``Model.generate``.
+        workers: Processes of Ray that share the lines; 0 answers here.
 
     Raises:
         RequestError: An option is wrong, which no line could be answered with.
         DataError: There is no data set, or ``out`` holds answers to something else.
+        MissingPackageError: There is no Ray for the workers.
     """
     from anyany.engine import make_options
 
+    model = make()
     make_options(model.emits, model.generation, seed, options)
+    task = Task(dataset.parent.absolute(), out.absolute(), seed, options)
     lines = _lines(dataset)
-    keys = [_key(line, seed, options) for line in lines]
-    done = kept(out, keys)
+    done = kept(out, [task.key(line) for line in lines])
+    left = _batches(lines, done)
     failed = 0
     out.parent.mkdir(parents=True, exist_ok=True)
+    if workers:
+        from anyany.cli.ray_workers import answered
+
+        batches: Iterable[Iterable[dict[str, Any]]] = answered(make, task, left, workers)
+    else:
+        batches = (task.answer(model, batch) for batch in left)
     with out.open("a", encoding="utf-8") as file:
-        for start in range(done, len(lines), BATCH):
-            indices = range(start, min(start + BATCH, len(lines)))
-            prompts = {index: _prompt(lines[index], dataset.parent) for index in indices}
-            for index, result in _replies(model, prompts, seed, options):
-                told = _told(result, out, index)
+        for batch in batches:
+            for told in batch:
                 failed += "error" in told
-                file.write(json.dumps({"index": index, "key": keys[index], **told}) + "\n")
+                file.write(json.dumps(told) + "\n")
             file.flush()
             os.fsync(file.fileno())
     print(f"{out}: {len(lines)} lines, {done} of them from before, {failed} new ones with errors", file=sys.stderr)
+
+
+def _batches(lines: list[bytes], start: int) -> list[dict[int, bytes]]:
+    """Lines from ``start`` on by number, as many at a time as are answered at once."""
+    numbered = list(enumerate(lines))
+    return [dict(numbered[at : at + BATCH]) for at in range(start, len(lines), BATCH)]
 
 
 def kept(out: Path, keys: list[str]) -> int:
@@ -93,11 +136,6 @@ def _lines(dataset: Path) -> list[bytes]:
         return [line for line in dataset.read_bytes().splitlines() if line.strip()]
     except OSError as error:
         raise DataError(f"dataset: cannot read {dataset}: {error.strerror}; check the path") from None
-
-
-def _key(line: bytes, seed: int, options: Mapping[str, Any]) -> str:
-    """What an answer depends on, but for the model and the files that the prompt names."""
-    return hashlib.sha256(line + json.dumps([seed, dict(options)], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _prompt(line: bytes, folder: Path) -> Any:

@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--allow", type=_words, metavar="A,B", help="modalities among which the model may choose")
     add("--dataset", type=Path, metavar="FILE", help="a JSONL file of prompts, in place of words")
     add("--out", type=Path, metavar="PATH", help="folder for media (default: out); with --dataset the file of answers")
+    add("--ray", type=int, default=0, metavar="N", help="with --dataset: N workers of Ray share the lines")
     add("--seed", type=int, default=0, help="seed of every draw (default: 0)")
     add("--max-new-tokens", type=int, metavar="N", help="budget of each text part")
     for name, kind, text in NUMBERS:
@@ -59,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     prompt = [read_part(word) for word in args.parts]
     from anyany.model import load
 
-    model = load(args.model, adapter=args.adapter)
+    make = partial(load, args.model, adapter=args.adapter)
     options = {name: getattr(args, name) for name in ("want", "allow", "max_new_tokens", "stop")}
     for name, *_ in NUMBERS:
         options[name] = _values(f"--{name.replace('_', '-')}", getattr(args, name))
@@ -67,9 +69,9 @@ def run(args: argparse.Namespace) -> int:
     if args.dataset is not None:
         from anyany.cli.answers import answer
 
-        answer(model, args.dataset, args.out, seed=args.seed, options=options)
+        answer(make, args.dataset, args.out, seed=args.seed, options=options, workers=args.ray)
         return 0
-    events = model.stream(prompt, seed=args.seed, **options)
+    events = make().stream(prompt, seed=args.seed, **options)
     reply = _follow(events, args.out or Path("out"), live=not args.json)
     if args.json:
         print_json(reply)
@@ -79,7 +81,11 @@ def run(args: argparse.Namespace) -> int:
 def _wrong(args: argparse.Namespace) -> str:
     """What is wrong with the usage: a prompt is made of words, or a data set holds the prompts."""
     if args.dataset is None:
+        if args.ray:
+            return "--ray N shares the lines of --dataset FILE among N workers"
         return "" if args.parts else "expected a prompt of at least one PART, or --dataset FILE"
+    if args.ray < 0:
+        return f"--ray expects at least one worker, got {args.ray}"
     if args.parts or args.json or args.out is None:
         return "--dataset FILE needs --out FILE for the answers, and takes neither a PART of a prompt nor --json"
     if not args.out.suffix:

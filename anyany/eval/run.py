@@ -63,15 +63,16 @@ class Evaluation:
         specs = [_found("task", name, self.tasks) for name in tasks] or list(TASKS)
         for name in metrics:
             _found("metric", name, self.metrics)
-        for spec in specs:
-            began = time.perf_counter()
-            made = self.plugins.build(spec)
-            if isinstance(made, Measured):
-                yield self._measured(spec.id, made, metrics, limit, began)
-            elif isinstance(made, Task):
-                yield self._items(spec.id, made, metrics, limit, began)
-            else:
-                raise PluginError(f"{spec.id}: its factory must return a Task, got {type(made).__name__}")
+        return (self._of(spec, metrics, limit) for spec in specs)
+
+    def _of(self, spec: TaskSpec, metrics: Sequence[str], limit: int) -> Result:
+        began = time.perf_counter()
+        made = self.plugins.build(spec)
+        if isinstance(made, Measured):
+            return self._measured(spec.id, made, metrics, limit, began)
+        if isinstance(made, Task):
+            return self._items(spec.id, made, metrics, limit, began)
+        raise PluginError(f"{spec.id}: its factory must return a Task, got {type(made).__name__}")
 
     def task(self, name: str, task: Task, *, metrics: Sequence[str] = (), limit: int = ALL) -> Result:
         """The result of a task that you hold in hand; arguments and errors as for ``run``."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from anyany.errors import CheckpointError
-from anyany.training.sharding import split, whole
+from anyany.training.sharding import split
 
 PREFIX = "average."
 
@@ -53,8 +53,8 @@ class Average:
             parameter.copy_(values[name])
 
     def tensors(self) -> dict[str, Tensor]:
-        """For a checkpoint; where weights are in shards, all ranks ask."""
-        return {PREFIX + name: whole(average) for name, average in self.averages.items()}
+        """For a checkpoint."""
+        return {PREFIX + name: average for name, average in self.averages.items()}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Put back what ``tensors`` gave, from among others.
@@ -62,11 +62,13 @@ class Average:
         Raises:
             CheckpointError: They are averages of other weights.
         """
-        given = {name.removeprefix(PREFIX): t for name, t in tensors.items() if name.startswith(PREFIX)}
-        if {n: t.shape for n, t in given.items()} != {n: t.shape for n, t in self.averages.items()}:
-            raise CheckpointError(
-                f"average: the checkpoint has {len(given)} averages, the run trains {len(self.averages)} weights, "
-                "and their names or shapes differ; choose a new folder"
-            )
+        given = {name.removeprefix(PREFIX) for name in tensors if name.startswith(PREFIX)}
+        for name in given | self.averages.keys():
+            own = self.averages.get(name)
+            if own is None or name not in given or tensors[PREFIX + name].shape != own.shape:
+                raise CheckpointError(
+                    f"average: the checkpoint has {len(given)} averages, the run trains {len(self.averages)} weights, "
+                    f"and {name!r} is not the same in both; choose a new folder"
+                )
         for name, average in self.averages.items():
-            average.copy_(split(given[name], average))
+            average.copy_(split(tensors[PREFIX + name], average))

@@ -1,9 +1,12 @@
 """Checkpoints of a run: everything that a restart needs, written so that no crash can spoil the last one.
 
 ``step-00000123/`` holds ``tensors.safetensors``, ``state.json`` and ``MANIFEST.json`` (size and SHA-256 of
-the others). It is written as ``step-00000123.tmp``, synced, then renamed: a directory without ``.tmp`` is
-whole. One that is being replaced is ``step-00000123.old`` until the new one stands. ``latest`` is a text
-file with the name of the newest one, for people and scripts; loading looks at the directories themselves.
+the others). Where the backbone is in shards, each rank writes its own ``tensors-00001-of-00002.safetensors``: a
+tensor in several files is cut along its first axis, in the order of the manifest.
+
+It is written as ``step-00000123.tmp``, synced, then renamed: a directory without ``.tmp`` is whole. One that is
+being replaced is ``step-00000123.old`` until the new one stands. ``latest`` is a text file with the name of the
+newest one, for people and scripts; loading looks at the directories themselves.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import json
 import re
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,7 @@ from torch import Tensor
 
 from anyany.errors import CheckpointError
 from anyany.model.directory import sync
-from anyany.training.sharding import split, whole
+from anyany.training.distributed import ALONE, World
 
 FORMAT = 3
 TENSORS, STATE, MANIFEST, LATEST = "tensors.safetensors", "state.json", "MANIFEST.json", "latest"
@@ -43,7 +46,7 @@ class Step:
     """
 
     step: int
-    tensors: dict[str, Tensor]
+    tensors: Mapping[str, Tensor]
     state: dict[str, Any]
 
 
@@ -85,56 +88,89 @@ def snapshot(step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any])
     return Snapshot(step, {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}, text)
 
 
-def write(folder: Path, saved: Snapshot, *, keep: int = 2) -> Path:
+def write(folder: Path, saved: Snapshot, *, keep: int = 2, world: World = ALONE) -> Path:
     """Write a checkpoint; older ones go only after this one is safe on the disk.
 
     Args:
         folder: Of the run; it is made if need be.
         saved: What to write; a checkpoint of the same step is replaced.
         keep: How many of the newest stay, this one included.
+        world: The ranks that write one checkpoint together, each what is its own.
 
     Returns:
         The directory.
 
     Raises:
-        CheckpointError: ``keep`` is below 1, or the system refuses to write; the checkpoint before is whole then.
+        CheckpointError: ``keep`` is below 1, or the system refuses to write; the checkpoint before is whole then. All
+            ranks raise alike.
+        DistributedError: A rank has ended.
     """
     if keep < 1:
         raise CheckpointError(f"training checkpoint: expected keep >= 1, got {keep}")
     final = folder / f"step-{saved.step:08d}"
     temporary = final.with_name(final.name + ".tmp")
+    name = TENSORS if world.size == 1 else f"tensors-{world.rank + 1:05}-of-{world.size:05}.safetensors"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        _fill(temporary, saved)
-        if final.exists():
-            old = final.with_name(final.name + ".old")
-            shutil.rmtree(old, ignore_errors=True)
-            final.rename(old)
-        temporary.rename(final)
-        sync(folder)
-        _write_latest(folder, final.name)
+        _on_all(world, lambda: _begin(temporary) if world.first else None)
+        parts = _on_all(world, lambda: _fill(temporary / name, saved.tensors))
+        _on_all(world, lambda: _finish(temporary, final, saved, parts) if world.first else None)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)  # half a checkpoint on a full disk keeps it full
         raise CheckpointError(
             f"training checkpoint of step {saved.step}: cannot be written to {folder}: {_reason(error)}; the one "
             "before it is whole: make room or give access, then run the same command"
         ) from error
-    _retain(folder, keep)
+    if world.first:
+        _retain(folder, keep)
     return final
 
 
-def _fill(folder: Path, saved: Snapshot) -> None:
-    """Write and sync the three files of a checkpoint."""
-    save_file(saved.tensors, folder / TENSORS)
-    (folder / STATE).write_text(saved.text + "\n", encoding="utf-8")
-    files = {name: _describe(folder / name) for name in (TENSORS, STATE)}
+def _on_all(world: World, work: Callable[[], Any]) -> list[Any]:
+    """What each rank makes; the failure of one is that of all."""
+    made: Any = None
+    failure: Exception | None = None
+    try:
+        made = work()
+    except (OSError, SafetensorError) as error:
+        failure = error
+    told = world.gather([made, None if failure is None else _reason(failure)])
+    if failure is not None:
+        raise failure
+    for rank, (_, reason) in enumerate(told):
+        if reason is not None:
+            raise OSError(0, f"rank {rank}: {reason}")
+    return [each for each, _ in told]
+
+
+def _begin(temporary: Path) -> None:
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+
+
+def _fill(file: Path, tensors: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]]:
+    """Write and sync one file of tensors; its name and description."""
+    save_file(dict(tensors), file)
+    sync(file)
+    return file.name, _describe(file)
+
+
+def _finish(temporary: Path, final: Path, saved: Snapshot, parts: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    """State and manifest beside the tensors; then the directory gets its name."""
+    (temporary / STATE).write_text(saved.text + "\n", encoding="utf-8")
+    files = {**dict(parts), STATE: _describe(temporary / STATE)}
     manifest = {"format": FORMAT, "step": saved.step, "files": files}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    for name in (*files, MANIFEST):
-        sync(folder / name)
-    sync(folder)
+    (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    for name in (STATE, MANIFEST):
+        sync(temporary / name)
+    sync(temporary)
+    if final.exists():
+        old = final.with_name(final.name + ".old")
+        shutil.rmtree(old, ignore_errors=True)
+        final.rename(old)
+    temporary.rename(final)
+    sync(final.parent)
+    _write_latest(final.parent, final.name)
 
 
 def _reason(error: Exception) -> str:
@@ -174,55 +210,50 @@ def load_step(path: Path) -> Step:
     if manifest.get("format") != FORMAT:
         raise CheckpointError(f"{path}: expected format {FORMAT}, got {manifest.get('format')!r}")
     files, step = manifest.get("files"), manifest.get("step")
-    if not isinstance(files, dict) or not {TENSORS, STATE} <= set(files) or not isinstance(step, int):
+    if not isinstance(files, dict) or STATE not in files or len(files) < 2 or not isinstance(step, int):
         raise CheckpointError(f"{path}: {MANIFEST} does not name the step and its files")
-    for name in (TENSORS, STATE):
+    for name, told in files.items():
+        if Path(name).name != name:
+            raise CheckpointError(f"{path}: {MANIFEST} names {name!r}, which is no file of this folder")
         try:
             got = _describe(path / name)
         except OSError:
             raise CheckpointError(f"{path}: {name} is missing or cannot be read") from None
-        if got != files[name]:
-            raise CheckpointError(f"{path}: {name} differs from {MANIFEST}: expected {files[name]}, got {got}")
-    try:
-        tensors = load_file(path / TENSORS)
-    except (SafetensorError, OSError):
-        raise CheckpointError(f"{path}: {TENSORS} is not a safetensors file") from None
+        if got != told:
+            raise CheckpointError(f"{path}: {name} differs from {MANIFEST}: expected {told}, got {got}")
+    tensors = Joined([_tensors(path / name) for name in files if name != STATE])
     return Step(step, tensors, _object(path / STATE))
 
 
-def pack_optimizer(optimizer: torch.optim.Optimizer, prefix: str = "optimizer.") -> dict[str, Tensor]:
-    """Tensors of an optimiser's state by name, ``optimizer.<parameter>.<key>``; bit for bit.
+def _tensors(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError):
+        raise CheckpointError(f"{file.parent}: {file.name} is not a safetensors file") from None
 
-    Those of parameters in shards are gathered, for which all ranks ask.
+
+class Joined(Mapping[str, Tensor]):
+    """Tensors of several files; one that is cut is put together each time that it is asked for, and not before.
+
+    Args:
+        files: Tensors by name. Pieces of one tensor follow each other along its first axis.
     """
-    state = optimizer.state_dict()["state"]
-    return {
-        f"{prefix}{index}.{key}": whole(torch.as_tensor(value))
-        for index, of in state.items()
-        for key, value in of.items()
-    }
 
+    def __init__(self, files: Sequence[Mapping[str, Tensor]]) -> None:
+        self.pieces: dict[str, list[Tensor]] = {}
+        for file in files:
+            for name, piece in file.items():
+                self.pieces.setdefault(name, []).append(piece)
 
-def unpack_optimizer(
-    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], prefix: str = "optimizer."
-) -> None:
-    """Put back what ``pack_optimizer`` took; groups and their rates stay as the recipe built them.
+    def __getitem__(self, name: str) -> Tensor:
+        pieces = self.pieces[name]
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
-    Raises:
-        CheckpointError: The tensors belong to another set of parameters.
-    """
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith(prefix):
-            index, key = name.removeprefix(prefix).split(".", 1)
-            shape = tuple(parameters[int(index)].shape) if int(index) < len(parameters) else None
-            if shape is None or (value.dim() and tuple(value.shape) != shape):
-                raise CheckpointError(f"optimiser: {name} has shape {tuple(value.shape)}, the parameter has {shape}")
-            state.setdefault(int(index), {})[key] = (
-                split(value.clone(), parameters[int(index)]) if value.dim() else value.clone()
-            )
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.pieces)
+
+    def __len__(self) -> int:
+        return len(self.pieces)
 
 
 def _describe(path: Path) -> dict[str, Any]:

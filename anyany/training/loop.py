@@ -10,7 +10,7 @@ import json
 import math
 import signal
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from anyany.training.metrics import Metrics
 from anyany.training.once import Once
 from anyany.training.recipe import Recipe
 from anyany.training.reports import Reports
-from anyany.training.sharding import Sharded, in_shards
+from anyany.training.sharding import Sharded, in_shards, own
 from anyany.training.store import Store
 from anyany.training.tasks import TASKS, Task
 from anyany.training.trackers import Tracker
@@ -89,6 +89,7 @@ class Run:
         self.model.backbone.recompute = recipe.recompute
         self.schedule, self.autocast = recipe.plan(), optim.autocasts(recipe.precision)
         self.once = Once(self.model, Store(Path(recipe.store))) if recipe.store is not None else None
+        self.during = self._during() if recipe.evaluate is not None else None
         self.step = 0
         self.norms: dict[str, float] = {}
         self.position = self.feed.state()  # of the data behind this step; the feed itself is ahead of it
@@ -104,15 +105,16 @@ class Run:
         self.writer.wait()  # before the copy is made, so that there are never two
         if self.once is not None:
             self.once.store.flush()  # what a checkpoint was trained on is there when it is gone on from
-        with self._whole():
-            tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        tensors |= checkpoint.pack_optimizer(self.optimizer)
+        tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        tensors |= optim.pack_optimizer(self.optimizer)
         tensors |= self.average.tensors() if self.average is not None else {}
-        self.world.wait()  # until every rank has flushed
-        if not self.world.first:
-            return
         state = {"step": self.step, "data": self.position, "recipe": self.recipe.to_json(), "begun": self.begun}
-        self.writer.write(checkpoint.snapshot(self.step, tensors, state))
+        self.world.wait()  # until every rank has flushed
+        if self.sharded is not None:  # all ranks write, and none goes on before all have
+            mine = checkpoint.snapshot(self.step, own(tensors, first=self.world.first), state)
+            checkpoint.write(self.folder, mine, keep=self.recipe.keep, world=self.world)
+        elif self.world.first:
+            self.writer.write(checkpoint.snapshot(self.step, tensors, state))
 
     def resume(self) -> bool:
         """Go on from the newest whole checkpoint; returns whether there was one.
@@ -131,9 +133,9 @@ class Run:
             raise RecipeError(
                 f"resume: the run in {self.folder} was begun with another {', '.join(changed)}; choose a new folder"
             )
-        own = {k.removeprefix("model."): v for k, v in found.tensors.items() if k.startswith("model.")}
-        self.model.load_state_dict(own)
-        checkpoint.unpack_optimizer(self.optimizer, found.tensors)
+        weights = {k.removeprefix("model."): v for k, v in found.tensors.items() if k.startswith("model.")}
+        self.model.load_state_dict(weights)
+        optim.unpack_optimizer(self.optimizer, found.tensors)
         if self.average is not None:
             self.average.load(found.tensors)
         self.step, self.position, self.begun = found.step, found.state["data"], found.state["begun"]
@@ -216,6 +218,8 @@ class Run:
                 if self.step % self.recipe.checkpoint_every == 0:
                     self.save_state()
                     saved = self.step
+                if metrics is not None and self.during is not None and self._due():
+                    metrics.log(self.step, self._measured(self.during))
             if saved != self.step:
                 self.save_state()
             self.writer.wait()
@@ -223,14 +227,28 @@ class Run:
             if metrics is not None:
                 metrics.close()
 
+    def _due(self) -> bool:
+        """Whether figures are wanted behind this step."""
+        every = (self.recipe.evaluate or {}).get("every", self.recipe.steps)
+        return not self.stopped and (self.step == self.recipe.steps or self.step % every == 0)
+
+    def _measured(self, during: Callable[[int], dict[str, float]]) -> dict[str, float]:
+        """Figures of what the result would be now; training goes on as if nothing had been."""
+        self.model.eval()
+        try:
+            with self.average.in_place() if self.average is not None else nullcontext():
+                return during(self.step)
+        finally:
+            self.model.train()
+
     def one_step(self) -> dict[str, float]:
         """Forward, backward, clip, update; returns what is worth logging."""
         optim.set_rates(self.optimizer, self.schedule(self.step))
         batches = self._own_batches()
-        own: Counter[str] = Counter()
+        mine: Counter[str] = Counter()
         for _, batch in batches:
-            own.update(self.task.count(batch))
-        counts = self.world.sum_counts(own)
+            mine.update(self.task.count(batch))
+        counts = self.world.sum_counts(mine)
         parts: Counter[str] = Counter()
         with self.world.summing_changes(numbers(self.components.values())):
             for number, batch in batches:
@@ -300,6 +318,11 @@ class Run:
         adapter = self.model.adapters.add(ADAPTER, lora["targets"], **options)
         self.model.adapters.use(ADAPTER)
         return adapter
+
+    def _during(self) -> Callable[[int], dict[str, float]]:
+        from anyany.eval.during import During
+
+        return During(self.model, self.recipe.evaluate or {}, self.folder)
 
     def _tracker(self) -> Tracker | None:
         name = self.recipe.tracker

@@ -15,8 +15,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from anyany.errors import RecipeError
-from anyany.training.sharding import in_shards, whole
+from anyany.errors import CheckpointError, RecipeError
+from anyany.training.sharding import in_shards, split, whole
 
 Kind = Literal["constant", "linear", "cosine", "wsd"]
 _KINDS = ("constant", "linear", "cosine", "wsd")
@@ -185,3 +185,33 @@ def autocasts(precision: str) -> bool:
         return precision == "bfloat16"
     can = torch.cpu.get_capabilities()
     return bool(can.get("amx_bf16") or can.get("avx512_bf16"))
+
+
+def pack_optimizer(optimizer: torch.optim.Optimizer, prefix: str = "optimizer.") -> dict[str, Tensor]:
+    """Tensors of an optimiser's state by name, ``optimizer.<parameter>.<key>``; bit for bit, in shards as it is."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{prefix}{index}.{key}": torch.as_tensor(value) for index, of in state.items() for key, value in of.items()
+    }
+
+
+def unpack_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], prefix: str = "optimizer."
+) -> None:
+    """Put back what ``pack_optimizer`` took; groups and their rates stay as the recipe built them.
+
+    Raises:
+        CheckpointError: The tensors belong to another set of parameters.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith(prefix):
+            index, key = name.removeprefix(prefix).split(".", 1)
+            shape = tuple(parameters[int(index)].shape) if int(index) < len(parameters) else None
+            if shape is None or (value.dim() and tuple(value.shape) != shape):
+                raise CheckpointError(f"optimiser: {name} has shape {tuple(value.shape)}, the parameter has {shape}")
+            state.setdefault(int(index), {})[key] = (
+                split(value.clone(), parameters[int(index)]) if value.dim() else value.clone()
+            )
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -49,6 +49,8 @@ class Recipe:
         workers: Processes that read and prepare samples; 0: a thread of the run itself does.
         on_broken: ``stop`` at a sample that cannot be used, or ``skip`` and report it.
         dtype: Type in which the result is stored.
+        evaluate: What is measured every ``every`` steps and behind the last: ``tasks`` of ``anyany eval``, or ``data``,
+            a JSONL file of conversations, by ``metrics``; at most ``limit`` items of each.
         store: Folder in which the rows of frozen encoders and codecs are kept; ``None`` encodes them each time.
     """
 
@@ -82,6 +84,7 @@ class Recipe:
     on_broken: Literal["stop", "skip"] = "stop"
     dtype: Literal["float32", "bfloat16"] = "float32"
     store: str | None = None
+    evaluate: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for name, low in (
@@ -109,6 +112,10 @@ class Recipe:
             raise RecipeError(f"recipe: the task {self.task} does not run the backbone; leave out shard")
         if self.lora is not None:
             _check_lora(self.lora)
+        if self.evaluate is not None:
+            _check_evaluate(self.evaluate)
+            if self.shard:
+                raise RecipeError("recipe: a backbone in shards answers no prompts; leave out evaluate, or shard")
         if not self.sources:
             raise RecipeError("recipe: expected at least one source")
         for name, source in self.sources.items():
@@ -138,6 +145,23 @@ def _check_lora(lora: Mapping[str, Any]) -> None:
     for name, value in (("rate", rate), ("alpha", alpha)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
             raise RecipeError(f"lora: expected {name} above 0, got {value!r}")
+
+
+def _check_evaluate(wanted: Mapping[str, Any]) -> None:
+    if unknown := set(wanted) - {"tasks", "data", "metrics", "every", "limit"}:
+        raise RecipeError(f"evaluate: unknown keys {sorted(unknown)}; expected tasks, data, metrics, every, limit")
+    for name in ("tasks", "metrics"):
+        value = wanted.get(name, ())
+        if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
+            raise RecipeError(f"evaluate: expected {name} = ['...'], got {value!r}")
+    if not isinstance(wanted.get("data", ""), str) or not (wanted.get("tasks") or wanted.get("data")):
+        raise RecipeError("evaluate: expected tasks = ['image-to-text', ...], or data = 'conversations.jsonl'")
+    if wanted.get("metrics") and not wanted.get("data"):
+        raise RecipeError("evaluate: metrics are those of data; tasks bring their own")
+    for name in ("every", "limit"):
+        value = wanted.get(name, 1)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise RecipeError(f"evaluate: {name} must be a whole number from 1, got {value!r}")
 
 
 def shipped() -> dict[str, Path]:

@@ -8,7 +8,7 @@ replicated.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -82,6 +82,15 @@ def in_shards(tensor: Tensor) -> bool:
 def whole(tensor: Tensor) -> Tensor:
     """All of a tensor that may be in shards; every rank must ask."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def own(tensors: Mapping[str, Tensor], *, first: bool) -> dict[str, Tensor]:
+    """What a rank keeps in a checkpoint that all write together: its parts, and on the first rank all that is whole."""
+    return {
+        name: tensor.to_local() if isinstance(tensor, DTensor) else tensor
+        for name, tensor in tensors.items()
+        if first or isinstance(tensor, DTensor)
+    }
 
 
 def split(tensor: Tensor, like: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ import torch
 
 from anyany.errors import CheckpointError
 from anyany.training import checkpoint, optim
-from anyany.training.checkpoint import load_latest, load_step, pack_optimizer, snapshot, unpack_optimizer, write
+from anyany.training.checkpoint import load_latest, load_step, snapshot, write
+from anyany.training.optim import pack_optimizer, unpack_optimizer
 
 TESTS = Path(__file__).parent.parent
 

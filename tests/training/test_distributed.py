@@ -200,6 +200,26 @@ def test_a_run_goes_from_one_process_to_two_and_back(runs, how):
 
 
 @pytest.mark.slow
+def test_each_rank_writes_its_part_of_the_backbone(runs):
+    folder = runs / "two" / "shards"
+    files = [f"tensors-0000{rank}-of-00002.safetensors" for rank in (1, 2)]
+    saved = folder / "step-00000003"
+    assert sorted(p.name for p in saved.iterdir()) == ["MANIFEST.json", "state.json", *files]
+    first, second = (load_file(saved / name) for name in files)
+    assert all(".backbone." in name or not name.startswith("model.") for name in second)
+    assert not any(name.startswith("model.components.text") for name in second)
+    cut = "model.components.backbone.blocks.0.ff.gate_up.weight"
+    assert (len(first[cut]), len(second[cut])) == (45, 45)
+    weights = load_file(folder / "weights.safetensors")
+    whole = load_latest(folder).tensors
+    assert {name.removeprefix("model.") for name in whole if name.startswith("model.")} == weights.keys()
+    assert all(torch.equal(whole[f"model.{name}"], weight) for name, weight in weights.items())
+    averages = {name: t for name, t in whole.items() if name.startswith("average.")}
+    assert averages
+    assert all(t.shape == weights[name.removeprefix("average.")].shape for name, t in averages.items())
+
+
+@pytest.mark.slow
 def test_a_signal_to_one_rank_stops_all_at_one_step(tmp_path):
     ranks = two(tmp_path, "trouble", "signal")
     said = [rank.communicate(timeout=200) for rank in ranks]

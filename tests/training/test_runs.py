@@ -22,9 +22,10 @@ from safetensors.torch import load_file
 from anyany.errors import CheckpointError, RecipeError
 from anyany.parts import Message
 from anyany.training import checkpoint
-from anyany.training.checkpoint import load_latest, pack_optimizer
+from anyany.training.checkpoint import load_latest
 from anyany.training.loop import Run
 from anyany.training.metrics import Metrics
+from anyany.training.optim import pack_optimizer
 from anyany.training.recipe import make_recipe
 
 TESTS = Path(__file__).parent.parent
