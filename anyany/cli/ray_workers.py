@@ -29,9 +29,9 @@ class Worker:
         self.model, self.task = make(), task
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        """Columns ``index`` and ``line`` -> the column ``answer``, JSON."""
-        lines = dict(zip((int(i) for i in batch["index"]), (bytes(line) for line in batch["line"]), strict=True))
-        return {"answer": [json.dumps(told) for told in self.task.answer(self.model, lines)]}
+        """``numbers`` and ``lines`` of a batch -> its ``answers``, JSON."""
+        lines = dict(zip(map(int, batch["numbers"]), map(bytes, batch["lines"]), strict=True))
+        return {"answers": [json.dumps(told) for told in self.task.answer(self.model, lines)]}
 
 
 def answered(
@@ -59,11 +59,10 @@ def answered(
         return
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
-    rows = [{"index": index, "line": line} for batch in batches for index, line in batch.items()]
-    size = len(batches[0])
-    told = ray.data.from_items(rows, override_num_blocks=len(batches)).map_batches(
-        Worker, fn_constructor_args=(make, task), batch_size=size, concurrency=workers,
-        num_gpus=1 if torch.cuda.is_available() else 0,
-    )  # fmt: skip
-    for batch in told.iter_batches(batch_size=size):
-        yield [json.loads(answer) for answer in batch["answer"]]
+    # A row is a batch, as one process would answer it: together with others, logits may differ in their last bits.
+    rows = [{"numbers": list(batch), "lines": list(batch.values())} for batch in batches]
+    told = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+        Worker, fn_constructor_args=(make, task), concurrency=workers, num_gpus=int(torch.cuda.is_available())
+    )
+    for row in told.iter_rows():
+        yield [json.loads(answer) for answer in row["answers"]]

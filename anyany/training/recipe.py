@@ -155,7 +155,7 @@ def _check_evaluate(wanted: Mapping[str, Any]) -> None:
         if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
             raise RecipeError(f"evaluate: expected {name} = ['...'], got {value!r}")
     if not isinstance(wanted.get("data", ""), str) or not (wanted.get("tasks") or wanted.get("data")):
-        raise RecipeError("evaluate: expected tasks = ['image-to-text', ...], or data = 'conversations.jsonl'")
+        raise RecipeError("evaluate: expected tasks = ['...'] of anyany eval --list, or data = 'conversations.jsonl'")
     if wanted.get("metrics") and not wanted.get("data"):
         raise RecipeError("evaluate: metrics are those of data; tasks bring their own")
     for name in ("every", "limit"):

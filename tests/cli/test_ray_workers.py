@@ -84,6 +84,16 @@ def until(condition, seconds: float = 120.0):
     raise AssertionError(f"not within {seconds} s")
 
 
+def answers(file: Path) -> list[dict]:
+    """Without times, and without log-probabilities: another number of threads changes their last bits."""
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    for line in lines:
+        line.get("usage", {}).pop("seconds", None)
+        for part in line.get("parts", ()):
+            part.pop("logprob")
+    return lines
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc")
 @pytest.mark.parametrize("killed", [False, True])
@@ -99,11 +109,11 @@ def test_workers_answer_what_one_process_answers(checkpoint, tmp_path, killed):
         assert out.read_bytes().count(b"\n") < 200  # there was something left to lose
     _, said = running.communicate(timeout=240)
     assert running.returncode == 0, said
-    assert out.read_bytes() == (tmp_path / "here" / "answers.jsonl").read_bytes()
+    assert answers(out) == answers(tmp_path / "here" / "answers.jsonl")
     drawn = {path.name: path.read_bytes() for path in (tmp_path / "here" / "answers").iterdir()}
     assert drawn == {path.name: path.read_bytes() for path in (tmp_path / "there" / "answers").iterdir()}
     assert len(drawn) == (198 if killed else 38)
-    assert [json.loads(line)["index"] for line in out.read_text().splitlines() if "error" in json.loads(line)] == [4, 7]
+    assert [line["index"] for line in answers(out) if "error" in line] == [4, 7]
 
 
 def test_without_ray(checkpoint, tmp_path, monkeypatch, capsys):
