@@ -9,8 +9,11 @@ Shapes: T query rows, n rows and m keys of a tile, S keys, H and Hkv heads, G = 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from bisect import bisect
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,8 +34,8 @@ LARGEST = 2**21
 class Tile:
     """Rows ``[start, stop)``, the hulls of their two ranges, and the ranges ``(n, 2, 2)``.
 
-    ``kept`` is the mask of a tile that is not ``large``. In a ``causal`` one, row i sees the first i + 1
-    keys: it has no mask, may be of any length, and what no row of it sees is not computed.
+    In a ``causal`` one, row i sees the first i + 1 keys: it has no mask, may be of any length, and what no row of it
+    sees is not computed.
     """
 
     start: int
@@ -40,13 +43,18 @@ class Tile:
     prefix: tuple[int, int]
     own: tuple[int, int]
     ranges: np.ndarray
+    device: torch.device
     large: bool = False
-    kept: Tensor | None = None
     causal: bool = False
 
-    def mask(self, device: torch.device) -> Tensor | None:
+    @cached_property
+    def kept(self) -> Tensor | None:
+        """The mask of a tile that is not ``large``, for all layers and the backward pass."""
+        return None if self.large or self.causal else _mask(self)
+
+    def mask(self) -> Tensor | None:
         """Which keys of the hulls each row sees, ``(n, m)`` bool; ``None`` where all rows see all."""
-        return _mask(self, device) if self.large else self.kept
+        return _mask(self) if self.large else self.kept
 
 
 @dataclass(frozen=True)
@@ -64,41 +72,63 @@ class Tiles:
         if len(spans) == 1:
             (prefix, own) = spans[0].tolist()
             if own[1] > own[0] or prefix[1] > prefix[0]:
-                return cls(1, (Tile(0, 1, tuple(prefix), tuple(own), spans),), None)
-        sees = (spans[:, :, 1] > spans[:, :, 0]).any(axis=1)
+                return cls(1, (Tile(0, 1, tuple(prefix), tuple(own), spans, intervals.device),), None)
+        full = spans[:, :, 1] > spans[:, :, 0]
+        sees = full[:, 0] | full[:, 1]
         rows = None if sees.all() else torch.from_numpy(np.flatnonzero(sees))
         kept = spans if rows is None else spans[sees]
         return cls(len(spans), tuple(_tiles(kept, intervals.device)), rows)
 
 
-def _tiles(spans: np.ndarray, device: torch.device) -> list[Tile]:
-    """Greedy: a row joins the tile before it while little is wasted by that."""
-    tiles: list[Tile] = []
-    lengths = (spans[:, :, 1] - spans[:, :, 0]).sum(axis=1).tolist()
-    plain = spans.tolist()
-    start, runs = 0, _causal_runs(spans)
-    while start < len(plain):
+def _tiles(spans: np.ndarray, device: torch.device) -> Iterator[Tile]:
+    """Long causal runs, and between them as many rows at a time as waste little."""
+    runs, start = _causal_runs(spans), 0
+    bounds, hulls = [*runs, len(spans)], _Hulls(spans)
+    while start < len(spans):
         if start in runs:
-            stop = runs[start]
-            own = (plain[start][1][0], plain[stop - 1][1][1])
-            tiles.append(Tile(start, stop, (0, 0), own, spans[start:stop], causal=True))
-            start = stop
-            continue
-        hulls = [(0, 0), (0, 0)]
-        useful, stop = 0, start
-        while stop < len(plain) and stop - start < TILE and stop not in runs:
-            wider = [_hull(hulls[kind], plain[stop][kind]) for kind in (0, 1)]
-            keys = sum(high - low for low, high in wider)
-            useful += lengths[stop]
-            if stop > start and (stop - start + 1) * keys > min(2 * useful + SLACK, LARGEST):
-                break
-            hulls = wider
-            stop += 1
-        large = (stop - start) * sum(high - low for low, high in hulls) > KEPT
-        tile = Tile(start, stop, *hulls, spans[start:stop], large)
-        tiles.append(tile if large else replace(tile, kept=_mask(tile, device)))
+            stop, large = runs[start], False
+            prefix, own = (0, 0), (int(spans[start, 1, 0]), int(spans[stop - 1, 1, 1]))
+        else:
+            rows, scores, (prefix, own) = hulls.join(start, min(start + TILE, bounds[bisect(bounds, start)]))
+            stop, large = start + rows, scores > KEPT
+        yield Tile(start, stop, prefix, own, spans[start:stop], device, large, causal=start in runs)
         start = stop
-    return tiles
+
+
+class _Hulls:
+    """How many rows one tile may hold: a row joins those before it while little is wasted by that.
+
+    Args:
+        spans: ``(T, 2, 2)``.
+    """
+
+    def __init__(self, spans: np.ndarray) -> None:
+        self.low, self.high = spans[:, :, 0].T.copy(), spans[:, :, 1].T.copy()  # (2, T) each
+        self.seen = np.concatenate([[0], (self.high - self.low).sum(0).cumsum()])
+        empty = self.high <= self.low  # widens no hull
+        self.low[empty], self.high[empty] = np.iinfo(np.int64).max, 0
+        self.count = np.arange(1, TILE + 1)
+
+    def join(self, start: int, limit: int) -> tuple[int, int, list[tuple[int, int]]]:
+        """Rows from ``start`` on, at most up to ``limit``: how many, their scores, and their two hulls."""
+        low, high = self.low[:, start:limit], self.high[:, start:limit]
+        rows, hulls = limit - start, _hulls(low.min(1).tolist(), high.max(1).tolist())
+        scores = rows * sum(b - a for a, b in hulls)
+        if scores <= self.most(start, limit):
+            return rows, scores, hulls
+        low, high = np.minimum.accumulate(low, 1), np.maximum.accumulate(high, 1)
+        each = np.maximum(high - low, 0).sum(0) * self.count[:rows]
+        wasteful = each > self.most(start, np.arange(start + 1, limit + 1))
+        last = max(int(wasteful.argmax()) - 1, 0)
+        return last + 1, int(each[last]), _hulls(low[:, last].tolist(), high[:, last].tolist())
+
+    def most(self, start: int, stop: Any) -> Any:
+        """Scores that rows ``[start, stop)`` may take in one tile."""
+        return np.minimum(2 * (self.seen[stop] - self.seen[start]) + SLACK, LARGEST)
+
+
+def _hulls(low: list[int], high: list[int]) -> list[tuple[int, int]]:
+    return [(a, b) if b > a else (0, 0) for a, b in zip(low, high, strict=True)]
 
 
 def _causal_runs(spans: np.ndarray) -> dict[int, int]:
@@ -114,19 +144,13 @@ def _causal_runs(spans: np.ndarray) -> dict[int, int]:
     return {int(a): int(b) for a, b, alone in zip(starts, stops, empty, strict=True) if alone and b - a > TILE}
 
 
-def _hull(a: tuple[int, int], b: list[int]) -> tuple[int, int]:
-    if b[1] <= b[0]:
-        return a
-    return (b[0], b[1]) if a[1] <= a[0] else (min(a[0], b[0]), max(a[1], b[1]))
-
-
-def _mask(tile: Tile, device: torch.device) -> Tensor | None:
+def _mask(tile: Tile) -> Tensor | None:
     visible = []
     for kind, (low, high) in enumerate((tile.prefix, tile.own)):
         keys = np.arange(low, high)
         visible.append((keys >= tile.ranges[:, kind, :1]) & (keys < tile.ranges[:, kind, 1:]))
     mask = np.concatenate(visible, axis=1)  # (n, m)
-    return None if mask.all() else torch.from_numpy(mask).to(device)
+    return None if mask.all() else torch.from_numpy(mask).to(tile.device)
 
 
 def tiled_attention(q: Tensor, k: Tensor, v: Tensor, plan: Tiles, scale: float) -> Tensor:
@@ -148,7 +172,7 @@ def tiled_attention(q: Tensor, k: Tensor, v: Tensor, plan: Tiles, scale: float) 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, tile: Tile, scale: float) -> Tensor:
     """One tile: ``(n, H, Dh)``."""
-    mask, hulls = tile.mask(q.device), (tile.prefix, tile.own)
+    mask, hulls = tile.mask(), (tile.prefix, tile.own)
     if tile.causal:
         out = _causal(q, _join(k, hulls), _join(v, hulls), scale)
     else:

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from anyany.bench import decode, layout, machine, memory, prefill, startup, store, training
+from anyany.bench import attention, decode, layout, machine, memory, prefill, startup, store, training
 from anyany.bench.measure import Figure
 from anyany.errors import RequestError
 
@@ -22,6 +22,10 @@ SUITE: dict[str, Callable[[int], Figure]] = {
     "prefill-10m": partial(prefill.prefill, "10m"),
     "prefill-40m": partial(prefill.prefill, "40m"),
     "cache-memory": memory.cache,
+    "attention-forward": attention.forward,
+    "attention-both": attention.both,
+    "attention-flex": attention.flex,
+    "attention-plan": attention.plan,
     "attention-memory": memory.attention,
     "store-align-in-mini": partial(store.align_in, "mini"),
     "store-align-in-10m": partial(store.align_in, "10m"),
