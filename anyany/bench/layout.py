@@ -13,7 +13,7 @@ LIMIT = 1.0
 
 def layout(rounds: int) -> Figure:
     """Seconds for 10,000 parts, against one second."""
-    times = rounds_of((_pack(MANY),), rounds)
+    times = rounds_of((pack(MANY),), rounds)
     return Figure(
         id=f"layout-{MANY}",
         what=f"lay out {MANY:,} parts, text and media in turn, in one sequence",
@@ -25,7 +25,7 @@ def layout(rounds: int) -> Figure:
 
 def growth(rounds: int) -> Figure:
     """Time of a part among few, against a part among many: 1 is linear growth."""
-    times = rounds_of((_pack(MANY), _pack(FEW)), rounds)
+    times = rounds_of((pack(MANY), pack(FEW)), rounds)
     return Figure(
         id="layout-growth",
         what=f"time per part: {FEW:,} parts over {MANY:,} parts",
@@ -35,7 +35,7 @@ def growth(rounds: int) -> Figure:
     )
 
 
-def _pack(parts: int) -> Callable[[], object]:
+def pack(parts: int) -> Callable[[], object]:
     """Lays out ``parts`` parts: 8 tokens of text, then 16 media rows that look both ways."""
     spans = [
         Span(component="text", view="text", rows=8, part=part)

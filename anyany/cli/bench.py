@@ -16,13 +16,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``anyany bench``."""
     parser.add_argument("--only", nargs="+", default=[], metavar="ID", help="only these lines of the table")
     parser.add_argument("--quick", action="store_true", help="three rounds in place of nine")
+    parser.add_argument("--growth", action="store_true", help="how time grows with size, beside the law")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run ``anyany bench``; a goal that is missed is told, and no failure of the command."""
-    from anyany.bench.suite import measure
+    from anyany.bench.suite import QUICK, ROUNDS, measure
 
+    if args.growth:
+        return _growth(QUICK if args.quick else ROUNDS, as_json=args.json)
     figures = []
     for figure in measure(args.only, quick=args.quick):
         figures.append(figure)
@@ -32,6 +35,27 @@ def run(args: argparse.Namespace) -> int:
         return 0
     columns = ("id", "what", "median", "quartiles", "peer", "goal", "status")
     print_table(columns, [_row(figure) for figure in figures])
+    return 0
+
+
+def _growth(rounds: int, *, as_json: bool) -> int:
+    from anyany.bench.growth import grow
+
+    found = []
+    for growth in grow(rounds):
+        found.append(growth)
+        print(f"{growth.id}: slope {growth.slope:.3g}", file=sys.stderr, flush=True)
+    if as_json:
+        print_json([growth.to_json() for growth in found])
+        return 0
+    rows = [
+        (
+            growth.id, growth.what, " ".join(f"{size:.3g}: {spent:.3g}" for size, spent in growth.points),
+            f"{growth.slope:.3g}", f"{growth.law[0]:g} to {growth.law[1]:g}", "ok" if growth.held else "missed",
+        )
+        for growth in found
+    ]  # fmt: skip
+    print_table(("id", "what", "sizes and seconds", "slope", "law", "status"), rows)
     return 0
 
 
