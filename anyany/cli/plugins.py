@@ -82,7 +82,7 @@ def _show(plugins: Registry, which: str, *, as_json: bool) -> int:
     records = [record for record in plugins.records if record.name == which]
     specs: list[Spec] = [spec for record in records for spec in record.specs]
     if not records:
-        specs = [spec for spec in (*plugins.tasks, *plugins.metrics) if spec.id == which]
+        specs = [spec for spec in (*plugins.tasks, *plugins.metrics, *plugins.importers) if spec.id == which]
         specs = specs or list(plugins.components(which))
         records = [record for record in plugins.records if any(spec in record.specs for spec in specs)]
     if as_json:
