@@ -255,7 +255,7 @@ def edit(file: Path, **changes) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "mamba"}, "model_type 'mamba' is not known; known are gpt2, llama, mistral, qwen2, qwen3"),
+        ({"model_type": "mamba"}, "model_type 'mamba' is not known; .*known are gpt2, llama, mistral, qwen2, qwen3"),
         ({"hidden_act": "gelu"}, "hidden_act must be 'silu' here, got 'gelu'"),
         ({"quantization_config": {"bits": 4}}, "quantization_config must be None"),
         ({"hidden_size": None}, "hidden_size must be a whole number above 0, got None"),

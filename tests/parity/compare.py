@@ -14,6 +14,10 @@ import anyany
 from anyany.model import Model
 
 PROMPT, STEPS = 24, 32
+TEXTS = [
+    "the quick brown fox jumps over the lazy dog, and the dog sleeps on",
+    "pack my box with five dozen liquor jugs while the wizards quickly judge the sphinx of black quartz",
+] * 4
 
 
 def write(folder: Path, case: Case, seed: int = 0) -> Any:
@@ -38,8 +42,15 @@ def write_tokenizer(folder: Path) -> None:
         vocab_size=VOCAB, special_tokens=["<pad>", "<s>", "</s>"], show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )  # fmt: skip
-    tokenizer.train_from_iterator(["the quick brown fox jumps over the lazy dog, and the dog sleeps on"] * 4, trainer)
+    tokenizer.train_from_iterator(TEXTS, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def write_words(folder: Path) -> None:
+    """Every token is a word, so that equal text is equal tokens, whatever the bytes."""
+    tokenizer = Tokenizer(models.WordLevel({f"w{i}": i for i in range(VOCAB)}, unk_token="w0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.save(str(folder / "tokenizer.json"))
 
 
