@@ -102,12 +102,13 @@ VARIANTS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
         "layer types": {"head_dim": 8, "sliding_window": 3, "layer_types": ["full_attention", "sliding_attention"] * 2},
     },
     ("Gemma 3", "Gemma3Text"): {
-        "two bases": {
-            "head_dim": 12, "sliding_window": 5, "query_pre_attn_scalar": 20, "sliding_window_pattern": 3,
+        "two bases, untied": {
+            "tie_word_embeddings": False, "head_dim": 12, "sliding_window": 5, "query_pre_attn_scalar": 20,
+            "sliding_window_pattern": 3,
             "rope_parameters": {"full_attention": {**LOCAL, "rope_theta": 5000.0}, "sliding_attention": LOCAL},
         },
-        "stretched, capped logits, untied": {
-            "head_dim": 8, "sliding_window": 4, "final_logit_softcapping": 5.0, "tie_word_embeddings": False,
+        "stretched, capped logits": {
+            "head_dim": 8, "sliding_window": 4, "final_logit_softcapping": 5.0,
             "layer_types": ["sliding_attention", "full_attention"] * 2,
             "rope_parameters": {
                 "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 900.0},
