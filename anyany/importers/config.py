@@ -95,11 +95,16 @@ def decoder(config: Config, *, norm_eps: float = 1e-6, **more: Any) -> dict[str,
         **more: Fields of ``BackboneConfig`` in addition, or instead.
     """
     width, heads = number(config, "hidden_size"), number(config, "num_attention_heads")
+    kv_heads = number(config, "num_key_value_heads", heads)
+    if heads % kv_heads:
+        raise CheckpointError(
+            f"config.json: num_attention_heads must be a multiple of num_key_value_heads, got {heads} and {kv_heads}"
+        )
     return {
         "width": width,
         "layers": number(config, "num_hidden_layers"),
         "heads": heads,
-        "kv_heads": number(config, "num_key_value_heads", heads),
+        "kv_heads": kv_heads,
         "head_dim": head_dim(config),
         "hidden": number(config, "intermediate_size"),
         "norm_eps": real(config, "rms_norm_eps", norm_eps),

@@ -259,7 +259,7 @@ def edit(file: Path, **changes) -> None:
         ({"hidden_act": "gelu"}, "hidden_act must be 'silu' here, got 'gelu'"),
         ({"quantization_config": {"bits": 4}}, "quantization_config must be None"),
         ({"hidden_size": None}, "hidden_size must be a whole number above 0, got None"),
-        ({"num_key_value_heads": 3}, "4 query heads cannot share 3 key heads"),
+        ({"num_key_value_heads": 3}, "must be a multiple of num_key_value_heads, got 4 and 3"),
         ({"model_type": "qwen3moe"}, "the nearest are qwen3_moe, qwen3, qwen2; known are"),
         ({"auto_map": {"AutoModelForCausalLM": "modeling.Mine"}}, "auto_map names code .* is not run"),
         ({"is_encoder_decoder": True}, "is_encoder_decoder must be False"),
