@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from anyany.errors import CheckpointError
 from anyany.importers.config import Config, flag, number, only, real
 from anyany.plugin import Importer, LanguageModel, Names
 
@@ -32,6 +33,8 @@ def describe(config: Config) -> LanguageModel:
     """Numbers of a GPT-2."""
     only(config, activation_function=("gelu_new", "gelu_pytorch_tanh"))
     width, heads = number(config, "n_embd"), number(config, "n_head")
+    if width % heads:
+        raise CheckpointError(f"config.json: n_embd must be a multiple of n_head, got {width} and {heads}")
     return LanguageModel(
         backbone={
             "width": width,

@@ -33,7 +33,6 @@ def _rope(config: Config) -> dict[str, Any]:
     config = {"original_max_position_embeddings": 4096, "max_position_embeddings": 4096, **config}
     given: Mapping[str, Any] = config.get("rope_scaling") or config.get("rope_parameters") or {}
     kind = given.get("rope_type", given.get("type", "default"))
-    kind = "longrope" if kind == "su" else kind  # its name in the first files
     if kind not in ("default", "longrope"):
         raise CheckpointError(f"config.json: rotary scaling must be default or longrope here, got {kind!r}")
     outside = {"partial_rotary_factor": real(config, "partial_rotary_factor", 1.0)}
