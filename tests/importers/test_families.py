@@ -98,7 +98,7 @@ REFUSED = {
         "SmolLM3", {"layer_types": ["sliding_attention"] * 4}, "use_sliding_window must be true then"
     ),
     "SmolLM3, positions": ("SmolLM3", {"no_rope_layers": [1]}, r"must say 1 or 0 for 4 layers, got \[1\]"),
-    "Mixtral, experts": ("Mixtral", {"num_experts_per_tok": 9}, "num_experts_per_tok must be at most num_local_experts"),
+    "Mixtral, experts": ("Mixtral", {"num_experts_per_tok": 9}, "must be at most num_local_experts, got 9 and 8"),
     "Qwen3-MoE, layers": ("Qwen3-MoE", {"mlp_only_layers": "all"}, "mlp_only_layers must be a list of whole numbers"),
     "Llama, scaling": ("Llama", {"rope_parameters": {"rope_type": "su"}}, "llama3, yarn, got 'su'"),
     "Llama, dynamic": (
