@@ -216,6 +216,12 @@ def _check(config: BackboneConfig) -> None:
     """Numbers that contradict each other."""
     if config.heads % (config.kv_heads or config.heads):
         raise CheckpointError(f"backbone: {config.heads} query heads cannot share {config.kv_heads} key heads evenly")
+    for name, known in (("norm", NORMS), ("norms", ("pre", "post", "both")), ("ff", FEED_FORWARDS)):
+        if getattr(config, name) not in known:
+            raise CheckpointError(f"backbone: {name} must be one of {', '.join(known)}, got {getattr(config, name)!r}")
+    for name in ("unturned_layers", "dense_layers"):
+        if not set(getattr(config, name)) <= set(range(config.layers)):
+            raise CheckpointError(f"backbone: {name} must lie below {config.layers}, got {getattr(config, name)}")
     for name in ("window", "score_scale"):
         value = getattr(config, name)
         if isinstance(value, tuple) and len(value) != config.layers:

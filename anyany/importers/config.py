@@ -44,9 +44,9 @@ def real(config: Config, key: str, usual: float) -> float:
     return float(value)
 
 
-def cap(config: Config, key: str, usual: float) -> float:
+def cap(config: Config, key: str, usual: float | None) -> float:
     """A number above 0, or 0 where the config says ``null``."""
-    return 0.0 if key in config and config[key] is None else real(config, key, usual) if usual or key in config else 0.0
+    return 0.0 if config.get(key, usual) is None else real(config, key, usual or 0.0)
 
 
 def flag(config: Config, key: str, usual: bool = False) -> bool:

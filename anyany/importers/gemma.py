@@ -46,12 +46,12 @@ def gemma3() -> Importer:
         only(config, attn_logit_softcapping=(None,))  # transformers has the key, and does not heed it
         layers, period = number(config, "num_hidden_layers"), number(config, "sliding_window_pattern", 6)
         sliding = [(layer + 1) % period != 0 for layer in range(layers)]
-        return _gemma(config, 0.0, qk_norm=True, window=windows(config, sliding), **_ropes(config))
+        return _gemma(config, None, qk_norm=True, window=windows(config, sliding), **_ropes(config))
 
     return Importer(describe=describe, names=NAMES)
 
 
-def _gemma(config: Config, softcap: float, **more: Any) -> LanguageModel:
+def _gemma(config: Config, softcap: float | None, **more: Any) -> LanguageModel:
     only(config, hidden_activation=("gelu_pytorch_tanh",), use_bidirectional_attention=(None, False))
     bias = flag(config, "attention_bias")
     return LanguageModel(

@@ -296,6 +296,12 @@ def test_numbers_that_contradict_each_other():
         make(heads=4, window=(1, 2, 3))
     with pytest.raises(CheckpointError, match="4 query heads cannot share 3 key heads"):
         make(heads=4, kv_heads=3)
+    with pytest.raises(CheckpointError, match="norm must be one of rms, rms_plus_one, layer, got 'batch'"):
+        make(heads=4, norm="batch")
+    with pytest.raises(CheckpointError, match="ff must be one of swiglu, geglu, gelu, got 'relu'"):
+        make(heads=4, ff="relu")
+    with pytest.raises(CheckpointError, match=r"unturned_layers must lie below 2, got \(2,\)"):
+        make(heads=4, unturned_layers=(2,))
     with pytest.raises(CheckpointError, match="rotary_dim 8 is more than a head of 6 has"):
         make(heads=4, rotary_dim=8)
     with pytest.raises(CheckpointError, match="3 experts need experts_hidden and 1 to 3 experts_chosen, got 5 and 4"):
