@@ -57,6 +57,14 @@ def flag(config: Config, key: str, usual: bool = False) -> bool:
     return value
 
 
+def mapping(config: Config, key: str) -> Config:
+    """Keys and values, or none."""
+    value = config.get(key) or {}
+    if not isinstance(value, Mapping):
+        raise CheckpointError(f"config.json: {key} must be an object, got {value!r}")
+    return value
+
+
 def whole_numbers(config: Config, key: str, usual: list[int]) -> list[int]:
     """A list of whole numbers from 0."""
     value = usual if config.get(key) is None else config[key]
@@ -74,7 +82,8 @@ def windows(config: Config, sliding: list[bool]) -> tuple[int, ...]:
     """
     usual = ["sliding_attention" if slides else "full_attention" for slides in sliding]
     kinds = config.get("layer_types") or usual
-    if len(kinds) != len(sliding) or set(kinds) - {"full_attention", "sliding_attention"}:
+    known = ("full_attention", "sliding_attention")
+    if not isinstance(kinds, list) or len(kinds) != len(sliding) or any(kind not in known for kind in kinds):
         raise CheckpointError(f"config.json: layer_types must name {len(sliding)} full or sliding layers, got {kinds}")
     window = number(config, "sliding_window") if "sliding_attention" in kinds else 0
     return tuple(window if kind == "sliding_attention" else 0 for kind in kinds)

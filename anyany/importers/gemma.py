@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from anyany.errors import CheckpointError
-from anyany.importers.config import Config, cap, decoder, flag, number, only, real, windows
+from anyany.importers.config import Config, cap, decoder, flag, mapping, number, only, real, windows
 from anyany.importers.llama import names
 from anyany.importers.rope import rope, scaled
 from anyany.plugin import Importer, LanguageModel
@@ -68,12 +68,12 @@ def _gemma(config: Config, softcap: float | None, **more: Any) -> LanguageModel:
 
 def _ropes(config: Config) -> dict[str, Any]:
     """Of layers that see all, and of those with a window; older files have the second under a name of its own."""
-    given = config.get("rope_parameters") or {}
+    given = mapping(config, "rope_parameters")
     if odd := given.keys() - {"full_attention", "sliding_attention"}:
         raise CheckpointError(
             f"config.json: rope_parameters must be those of full_attention and sliding_attention, got {sorted(odd)}"
         )
-    full = {**(given.get("full_attention") or {}), **(config.get("rope_scaling") or {})}
+    full = {**mapping(given, "full_attention"), **mapping(config, "rope_scaling")}
     fields = scaled(full, config, theta=1e6, kinds=("default", "linear", "dynamic", "llama3", "yarn"))
-    local = {"rope_theta": config.get("rope_local_base_freq", 10000.0), **(given.get("sliding_attention") or {})}
+    local = {"rope_theta": config.get("rope_local_base_freq", 10000.0), **mapping(given, "sliding_attention")}
     return {**fields, "local_theta": scaled(local, config, theta=10000.0, kinds=("default",))["theta"]}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from anyany.errors import CheckpointError
 from anyany.importers.config import Config, decoder, flag, number, one_window, only, windows
 from anyany.importers.rope import rope
 from anyany.plugin import Importer, LanguageModel, Names
@@ -77,4 +78,6 @@ def upper(config: Config) -> tuple[int, ...]:
     if not flag(config, "use_sliding_window"):
         return (0,) * layers
     first = config.get("max_window_layers", 0)
+    if not isinstance(first, int):
+        raise CheckpointError(f"config.json: max_window_layers must be a whole number, got {first!r}")
     return windows(config, [layer >= first for layer in range(layers)])

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from anyany.backbone.positions import rotary_frequencies
 from anyany.errors import CheckpointError
-from anyany.importers.config import Config, head_dim, number
+from anyany.importers.config import Config, head_dim, mapping, number
 
 Values = Mapping[str, Any]
 
@@ -35,7 +35,7 @@ def rope(
     Raises:
         CheckpointError: A key or value is not known here.
     """
-    given = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+    given = {**mapping(config, "rope_scaling"), **mapping(config, "rope_parameters")}
     return scaled(given, config, theta=theta, kinds=kinds)
 
 

@@ -41,7 +41,8 @@ def _turned(config: Config) -> list[int]:
 def _windows(config: Config, turned: list[int]) -> tuple[int, ...]:
     """Layers without positions have the window, where there is one and ``layer_types`` does not say otherwise."""
     slides = flag(config, "use_sliding_window")
-    if not slides and "sliding_attention" in (config.get("layer_types") or ()):
+    kinds = config.get("layer_types")
+    if not slides and isinstance(kinds, list) and "sliding_attention" in kinds:
         raise CheckpointError("config.json: layer_types names sliding layers, use_sliding_window must be true then")
     has = slides and config.get("sliding_window") is not None
     return windows(config, [has and not turns for turns in turned])

@@ -11,7 +11,10 @@ from parity.compare import apart, write
 from safetensors.torch import load_file, save_file
 
 import anyany
-from anyany.errors import CheckpointError
+from anyany.backbone import BackboneConfig, build
+from anyany.errors import AnyanyError, CheckpointError
+from anyany.importers.known import importer_of
+from anyany.plugin.registry import Registry
 
 FIRST = {case.family: case for case in reversed(CASES)}  # the first variant of each
 
@@ -114,6 +117,26 @@ def test_what_is_refused_by_name(tmp_path, family, changes, message):
     edit(tmp_path, **changes)
     with pytest.raises(CheckpointError, match=message):
         anyany.load(tmp_path, device="cpu")
+
+
+JUNK = ["x", 2.5, -1, True, [], ["x"], {"a": 1}, {"rope_type": ["x"]}]
+
+
+@pytest.mark.parametrize("family", FIRST)
+def test_junk_is_a_typed_error_or_unused(family):
+    config = FIRST[family].config().to_dict()
+    importer = importer_of(config, Registry.isolated())
+    usual, refused = importer.describe(config).backbone, set()
+    for key in config:
+        for junk in JUNK:
+            try:
+                numbers = importer.describe({**config, key: junk}).backbone
+                if numbers != usual:
+                    with torch.device("meta"):
+                        build(BackboneConfig.from_json(numbers))
+            except AnyanyError:
+                refused.add(key)
+    assert len(refused) > 8
 
 
 def test_scaled_embeddings_round_as_transformers_rounds_them(tmp_path):
