@@ -5,6 +5,9 @@ Shapes: T rows, D model width, H query heads, Hkv key heads, Dh head width, S ke
 
 from __future__ import annotations
 
+import math
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,6 +21,11 @@ from anyany.backbone.positions import rotate
 class SwiGLU(nn.Module):
     """``down(silu(gate x) * up x)`` (Shazeer 2020, arXiv 2002.05202); gate and up are one matrix."""
 
+    @staticmethod
+    def opened(gate: Tensor) -> Tensor:
+        """How far the gates ``(T, F)`` open."""
+        return F.silu(gate)
+
     def __init__(self, width: int, hidden: int, *, bias: bool = False) -> None:
         super().__init__()
         self.gate_up = nn.Linear(width, 2 * hidden, bias=bias)
@@ -26,9 +34,18 @@ class SwiGLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``(T, D)`` -> ``(T, D)``."""
         gate, up = self.gate_up(x).chunk(2, dim=-1)  # (T, F) each
-        opened = F.silu(gate)
+        opened = self.opened(gate)
         # In place saves a tenth of a long prompt's feed-forward; autograd wants to keep what it was.
         return self.down(opened * up if torch.is_grad_enabled() else opened.mul_(up))
+
+
+class GeGLU(SwiGLU):
+    """The same with the tanh form of GELU as the gate."""
+
+    @staticmethod
+    def opened(gate: Tensor) -> Tensor:
+        """How far the gates ``(T, F)`` open."""
+        return F.gelu(gate, approximate="tanh")
 
 
 class GELUMLP(nn.Module):
@@ -57,14 +74,19 @@ class Attention(nn.Module):
         out_bias: Of the output projection.
         query_norm: Normalises queries per head, or ``None``; likewise ``key_norm``.
         window: Rows that a row sees, itself included; ``None`` is all.
+        rotary: Which rotary embedding of the backbone turns queries and keys, if any.
+        scale: Of the scores; ``None`` is ``1 / sqrt(Dh)``.
+        softcap: Scores s become ``softcap * tanh(s / softcap)`` (Gemma 2, arXiv 2408.00118); ``None`` leaves them.
     """
 
     def __init__(
         self, width: int, *, heads: int, kv_heads: int, head_dim: int, bias: bool = False, out_bias: bool = False,
         query_norm: nn.Module | None = None, key_norm: nn.Module | None = None, window: int | None = None,
+        rotary: Literal["main", "local"] | None = "main", scale: float | None = None, softcap: float | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.heads, self.kv_heads, self.head_dim, self.window = heads, kv_heads, head_dim, window
+        self.rotary, self.scale, self.softcap = rotary, scale or 1.0 / math.sqrt(head_dim), softcap
         self.qkv = nn.Linear(width, (heads + 2 * kv_heads) * head_dim, bias=bias)
         self.out = nn.Linear(heads * head_dim, width, bias=out_bias)
         self.query_norm, self.key_norm = query_norm, key_norm
@@ -83,21 +105,34 @@ class Attention(nn.Module):
         q, k = both[:, : self.heads], both[:, self.heads :]  # (T, H, Dh), (T, Hkv, Dh)
         if cache is not None and slots is not None:
             k, v = cache.write(layer, slots, k, v)  # (S, Hkv, Dh)
-        mixed = interval_attention(q, k, v, intervals, plan=plan)  # (T, H, Dh)
+        mixed = interval_attention(q, k, v, intervals, scale=self.scale, softcap=self.softcap, plan=plan)  # (T, H, Dh)
         return self.out(mixed.reshape(len(x), -1))
 
 
 class Block(nn.Module):
-    """Pre-norm residual block: mixer, then feed-forward."""
+    """Residual block: mixer, then feed-forward.
 
-    def __init__(self, *, mixer_norm: nn.Module, mixer: Attention, ff_norm: nn.Module, ff: nn.Module) -> None:
+    Args:
+        mixer_norm: Before the mixer; ``nn.Identity`` where there is none, likewise for the other norms.
+        mixer: Attention.
+        mixer_after: Norm of what the mixer adds.
+        ff_norm: Before the feed-forward.
+        ff: Feed-forward.
+        ff_after: Norm of what the feed-forward adds.
+    """
+
+    def __init__(
+        self, *, mixer_norm: nn.Module, mixer: Attention, ff_norm: nn.Module, ff: nn.Module,
+        mixer_after: nn.Module | None = None, ff_after: nn.Module | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.mixer_norm, self.mixer, self.ff_norm, self.ff = mixer_norm, mixer, ff_norm, ff
+        self.mixer_norm, self.mixer, self.mixer_after = mixer_norm, mixer, mixer_after or nn.Identity()
+        self.ff_norm, self.ff, self.ff_after = ff_norm, ff, ff_after or nn.Identity()
 
     def forward(
         self, x: Tensor, turn: tuple[Tensor, Tensor] | None, intervals: Tensor, plan: Tiles,
         cache: KVPool | None, slots: slice | Tensor | None, layer: int,
     ) -> Tensor:  # fmt: skip
         """``(T, D)`` -> ``(T, D)``."""
-        x = x + self.mixer(self.mixer_norm(x), turn, intervals, plan, cache, slots, layer)
-        return x + self.ff(self.ff_norm(x))
+        x = x + self.mixer_after(self.mixer(self.mixer_norm(x), turn, intervals, plan, cache, slots, layer))
+        return x + self.ff_after(self.ff(self.ff_norm(x)))

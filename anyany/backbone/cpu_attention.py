@@ -153,13 +153,13 @@ def _mask(tile: Tile) -> Tensor | None:
     return None if mask.all() else torch.from_numpy(mask).to(tile.device)
 
 
-def tiled_attention(q: Tensor, k: Tensor, v: Tensor, plan: Tiles, scale: float) -> Tensor:
+def tiled_attention(q: Tensor, k: Tensor, v: Tensor, plan: Tiles, scale: float, softcap: float | None = None) -> Tensor:
     """``(T, H, Dh)`` queries over ``(S, Hkv, Dh)`` keys and values."""
     seeing = q if plan.rows is None else q[plan.rows]
     learns = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
     outs = []
-    for tile in plan.tiles:
-        inputs = (seeing[tile.start : tile.stop], k, v, tile, scale)
+    for tile in plan.tiles if softcap is None else _masked(plan.tiles):
+        inputs = (seeing[tile.start : tile.stop], k, v, tile, scale, softcap)
         if learns and tile.large:  # autograd would keep the masks of all tiles: T * S numbers
             outs.append(checkpoint(_attend, *inputs, use_reentrant=False, preserve_rng_state=False))
         else:
@@ -170,18 +170,30 @@ def tiled_attention(q: Tensor, k: Tensor, v: Tensor, plan: Tiles, scale: float) 
     return torch.zeros_like(q).index_copy(0, plan.rows.to(q.device), out)
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, tile: Tile, scale: float) -> Tensor:
+def _masked(tiles: Iterable[Tile]) -> Iterator[Tile]:
+    """The same rows without causal tiles: capped scores are in memory, so a long run passes in pieces."""
+    for tile in tiles:
+        if not tile.causal:
+            yield tile
+            continue
+        for start in range(tile.start, tile.stop, TILE):
+            stop = min(start + TILE, tile.stop)
+            ranges = tile.ranges[start - tile.start : stop - tile.start]
+            yield Tile(start, stop, (0, 0), (tile.own[0], int(ranges[-1, 1, 1])), ranges, tile.device, large=True)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, tile: Tile, scale: float, softcap: float | None) -> Tensor:
     """One tile: ``(n, H, Dh)``."""
     mask, hulls = tile.mask(), (tile.prefix, tile.own)
     if tile.causal:
         out = _causal(q, _join(k, hulls), _join(v, hulls), scale)
     else:
-        out = _dense(q, _join(k, hulls), _join(v, hulls), mask, scale)
+        out = _dense(q, _join(k, hulls), _join(v, hulls), mask, scale, softcap)
     if (mask is None and not tile.causal) or not bool(out.sum().isnan()):
         return out
     # A weight of zero does not silence NaN: row by row, it stays with the rows that see it.
     rows = [(q[i : i + 1], tile.ranges[i].tolist()) for i in range(len(q))]
-    return torch.cat([_dense(row, _join(k, seen), _join(v, seen), None, scale) for row, seen in rows])
+    return torch.cat([_dense(row, _join(k, seen), _join(v, seen), None, scale, softcap) for row, seen in rows])
 
 
 def _join(x: Tensor, ranges: Iterable[tuple[int, int]]) -> Tensor:
@@ -190,7 +202,7 @@ def _join(x: Tensor, ranges: Iterable[tuple[int, int]]) -> Tensor:
     return full[0] if len(full) == 1 else torch.cat(full)
 
 
-def _dense(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+def _dense(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, softcap: float | None) -> Tensor:
     """``(n, H, Dh)``. Query heads that share a key head become rows of it, so that keys are never repeated."""
     n, heads, width = q.shape
     group = heads // k.shape[1]
@@ -199,12 +211,22 @@ def _dense(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -
         mask = None if mask is None else mask.repeat_interleave(group, dim=0)
     else:
         q = q.transpose(0, 1)
-    out = F.scaled_dot_product_attention(
-        q[None], k.transpose(0, 1)[None], v.transpose(0, 1)[None], attn_mask=mask, scale=scale
-    )[0]
+    k, v = k.transpose(0, 1), v.transpose(0, 1)  # (Hkv, m, Dh) each
+    if softcap is None:
+        out = F.scaled_dot_product_attention(q[None], k[None], v[None], attn_mask=mask, scale=scale)[0]
+    else:
+        out = _capped(q, k, v, mask, scale, softcap)
     if group > 1:
         return out.view(-1, n, group, width).transpose(0, 1).reshape(n, heads, width)
     return out.transpose(0, 1)
+
+
+def _capped(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, softcap: float) -> Tensor:
+    """``(Hkv, n G, Dh)`` queries over ``(Hkv, m, Dh)``; the fused operator knows no cap."""
+    scores = softcap * ((q * scale) @ k.mT / softcap).tanh()  # (Hkv, n G, m)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return scores.softmax(-1, dtype=torch.promote_types(q.dtype, torch.float32)).to(q.dtype) @ v
 
 
 def _causal(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:

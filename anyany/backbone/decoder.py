@@ -32,17 +32,19 @@ class Backbone(nn.Module):
         width: D.
         scheme: How declared coordinates become positions.
         rotary: Turns queries and keys, or ``None``.
+        local_rotary: Turns those of layers whose mixer says ``local``, where they have frequencies of their own.
         learned: Adds positions to the rows, or ``None``.
         config: What the builder was given; stored in checkpoints.
     """
 
     def __init__(
         self, blocks: Sequence[Block], norm: nn.Module, *, width: int, scheme: PositionScheme,
-        rotary: Rotary | None = None, learned: LearnedPositions | None = None, config: object = None,
+        rotary: Rotary | None = None, local_rotary: Rotary | None = None, learned: LearnedPositions | None = None,
+        config: object = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
-        self.norm, self.rotary, self.learned = norm, rotary, learned
+        self.norm, self.rotary, self.local_rotary, self.learned = norm, rotary, local_rotary, learned
         self.width, self.scheme, self.config = width, scheme, config
         self.recompute = False
 
@@ -63,7 +65,7 @@ class Backbone(nn.Module):
             x = self.learned(x, coordinates)
         if cache is not None and slots is not None and is_few(x):
             return norm(self.norm, few_rows(self, x, coordinates, intervals, cache, slots))
-        turn = None if self.rotary is None else self.rotary(coordinates)
+        turns = self.turns(coordinates)
         plans: dict[int | None, tuple[Tensor, Tiles]] = {}
         for layer, block in enumerate(self.blocks):
             reach = block.mixer.window
@@ -71,12 +73,17 @@ class Backbone(nn.Module):
                 seen = intervals if reach is None else window(intervals, reach, slots)
                 plans[reach] = seen, plan_attention(seen)
             seen, plan = plans[reach]
-            given = (x, turn, seen, plan, cache, slots, layer)
+            given = (x, turns.get(block.mixer.rotary), seen, plan, cache, slots, layer)
             if self.recompute and torch.is_grad_enabled():  # blocks draw nothing, so that no random state is kept
                 x = checkpoint(block, *given, use_reentrant=False, preserve_rng_state=False)
             else:
                 x = block(*given)
         return self.norm(x)
+
+    def turns(self, coordinates: Tensor) -> dict[str | None, tuple[Tensor, Tensor]]:
+        """Cosine and sine of each rotary embedding at ``coordinates (T, 3)``, by the word of a mixer."""
+        both = {"main": self.rotary, "local": self.local_rotary}
+        return {word: rotary(coordinates) for word, rotary in both.items() if rotary is not None}
 
     def new_pool(
         self,

@@ -10,7 +10,6 @@ Shapes: T rows, D model width, H query heads, Hkv key heads, G = H / Hkv, Dh hea
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anyany.backbone.blocks import Attention, SwiGLU
+from anyany.backbone.blocks import Attention, GeGLU, SwiGLU
 from anyany.backbone.cache import KVPool
-from anyany.backbone.norms import RMSNorm
+from anyany.backbone.norms import PlusOneRMSNorm, RMSNorm
 from anyany.sequence import window
 
 if TYPE_CHECKING:
@@ -57,7 +56,8 @@ class Pass:
         cache: Of keys and values.
         slots: Pool rows that the rows take.
         targets: The same rows in keys and values of each layer, where they lie side by side.
-        turn: Matrices ``(T, Dh, Dh)`` that turn queries, scaled, and keys; or ``None``.
+        angles: Cosine and sine of each rotary embedding.
+        turns: Matrices ``(T, Dh, Dh)`` that turn queries, scaled, and keys, by the embedding and scale of a mixer.
         seen: By window of a layer, what each row sees.
         threads: How many a product of a row with its keys may use.
     """
@@ -65,8 +65,9 @@ class Pass:
     cache: KVPool
     slots: slice | Tensor
     targets: tuple[tuple[Tensor, ...], tuple[Tensor, ...]] | None
-    turn: tuple[Tensor, Tensor] | None
+    angles: dict[str | None, tuple[Tensor, Tensor]]
     threads: int
+    turns: dict[tuple[str | None, float], tuple[Tensor, Tensor] | None] = field(default_factory=dict)
     seen: dict[int | None, list[Seen]] = field(default_factory=dict)
 
 
@@ -77,17 +78,18 @@ def few_rows(
     longest = max(sum(high - low for low, high in row) for row in intervals.tolist())
     threads = 1 if longest < LONG else torch.get_num_threads()
     with _threads(threads):
-        turn = None if backbone.rotary is None else _turn(*backbone.rotary(coordinates), x.dtype)
+        angles = backbone.turns(coordinates)
     targets = (cache.keys[:, slots].unbind(), cache.values[:, slots].unbind()) if isinstance(slots, slice) else None
-    shared = Pass(cache, slots, targets, turn, threads)
+    shared = Pass(cache, slots, targets, angles, threads)
     for layer, block in enumerate(backbone.blocks.children()):
         parts: dict[str, Any] = block._modules  # a dictionary: ``block.mixer`` takes a microsecond
         mixer: Attention = parts["mixer"]
         if mixer.window not in shared.seen:
             reach = intervals if mixer.window is None else window(intervals, mixer.window, slots)
             shared.seen[mixer.window] = [_views(cache, row) for row in reach.tolist()]
-        x = _mix(mixer, norm(parts["mixer_norm"], x), x, shared, layer)
-        x = _feed(parts["ff"], norm(parts["ff_norm"], x), x)
+        after = parts["mixer_after"], parts["ff_after"]
+        x = _mix(mixer, norm(parts["mixer_norm"], x), x, after[0], shared, layer)
+        x = _feed(parts["ff"], norm(parts["ff_norm"], x), x, after[1])
     return x
 
 
@@ -106,11 +108,25 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _turn(cos: Tensor, sin: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Rotations of a head as matrices: one product turns all heads of a row."""
-    cos, sin = torch.diag_embed(cos[:, 0]), torch.diag_embed(sin[:, 0])  # (T, Dh / 2, Dh / 2)
-    keys = torch.cat([torch.cat([cos, sin], -1), torch.cat([-sin, cos], -1)], 1).to(dtype)
-    return keys * (1.0 / math.sqrt(keys.shape[-1])), keys
+def _turn(mixer: Attention, shared: Pass, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+    """Rotations of a head as matrices: one product turns all heads of a row. Made once for layers that are alike."""
+    key = mixer.rotary, mixer.scale
+    if key not in shared.turns:
+        angles = shared.angles.get(mixer.rotary)
+        keys = None if angles is None else _matrices(*angles, mixer.head_dim, dtype)
+        shared.turns[key] = None if keys is None else (keys * mixer.scale, keys)
+    return shared.turns[key]
+
+
+def _matrices(cos: Tensor, sin: Tensor, width: int, dtype: torch.dtype) -> Tensor:
+    """``(T, Dh, Dh)``; numbers of a head that have no angle stay."""
+    cos, sin = torch.diag_embed(cos[:, 0]), torch.diag_embed(sin[:, 0])  # (T, R / 2, R / 2)
+    turned = torch.cat([torch.cat([cos, sin], -1), torch.cat([-sin, cos], -1)], 1).to(dtype)
+    if turned.shape[-1] == width:
+        return turned
+    whole = torch.eye(width, dtype=dtype).repeat(len(turned), 1, 1)
+    whole[:, : turned.shape[-1], : turned.shape[-1]] = turned
+    return whole
 
 
 def _views(cache: KVPool, ranges: list[list[int]]) -> Seen:
@@ -122,8 +138,8 @@ def _views(cache: KVPool, ranges: list[list[int]]) -> Seen:
     ]
 
 
-def _mix(mixer: Attention, x: Tensor, residual: Tensor, shared: Pass, layer: int) -> Tensor:
-    """``residual`` and ``Attention.forward`` of ``x (T, D)``, added."""
+def _mix(mixer: Attention, x: Tensor, residual: Tensor, after: nn.Module, shared: Pass, layer: int) -> Tensor:
+    """``residual`` and ``Attention.forward`` of ``x (T, D)``, normalised by ``after``, added."""
     parts: dict[str, Any] = mixer._modules
     n, heads, kv_heads, width = len(x), mixer.heads, mixer.kv_heads, mixer.head_dim
     qkv = linear(parts["qkv"], x).view(n, -1, width)  # (T, H + 2 Hkv, Dh)
@@ -131,39 +147,51 @@ def _mix(mixer: Attention, x: Tensor, residual: Tensor, shared: Pass, layer: int
     if parts.get("query_norm") is not None:
         q, k = norm(parts["query_norm"], q), norm(parts["key_norm"], k)
     with _threads(shared.threads):
-        if shared.turn is None:
-            q = q * (1.0 / math.sqrt(width))
+        turn = _turn(mixer, shared, q.dtype)
+        if turn is None:
+            q = q * mixer.scale
         else:
-            q, k = torch.bmm(q, shared.turn[0]), torch.bmm(k, shared.turn[1])
+            q, k = torch.bmm(q, turn[0]), torch.bmm(k, turn[1])
         if shared.targets is None:
             shared.cache.write(layer, shared.slots, k, v)
         else:
             shared.targets[0][layer].copy_(k)
             shared.targets[1][layer].copy_(v)
         rows = q.view(n, kv_heads, -1, width).unbind()  # (Hkv, G, Dh) each
-        mixed = [_attend(row, views, layer) for row, views in zip(rows, shared.seen[mixer.window], strict=True)]
+        seen, cap = shared.seen[mixer.window], mixer.softcap
+        mixed = [_attend(row, views, layer, cap) for row, views in zip(rows, seen, strict=True)]
     out = mixed[0] if n == 1 else torch.stack(mixed)
-    return linear(parts["out"], out.view(n, -1), residual)
+    return _added(parts["out"], out.view(n, -1), residual, after)
 
 
-def _attend(q: Tensor, seen: Seen, layer: int) -> Tensor:
+def _attend(q: Tensor, seen: Seen, layer: int, softcap: float | None) -> Tensor:
     """One row: ``(Hkv, G, Dh)`` -> the same; zeros where it sees no key."""
     if len(seen) == 1:
         keys, values = seen[0]
-        return torch.bmm(torch.bmm(q, keys[layer]).softmax(-1), values[layer])
-    scores = [torch.bmm(q, keys[layer]) for keys, _ in seen]  # (Hkv, G, m) each
+        return torch.bmm(_scores(q, keys[layer], softcap).softmax(-1), values[layer])
+    scores = [_scores(q, keys[layer], softcap) for keys, _ in seen]  # (Hkv, G, m) each
     weights = torch.cat(scores, -1).softmax(-1).split([s.shape[-1] for s in scores], dim=-1)
     first, second = (torch.bmm(w, values[layer]) for w, (_, values) in zip(weights, seen, strict=True))
     return first.add_(second)
 
 
-def _feed(ff: nn.Module, x: Tensor, residual: Tensor) -> Tensor:
-    """``residual`` and a feed-forward of ``x (T, D)``, added."""
-    if type(ff) is not SwiGLU:
-        return residual + ff(x)
+def _scores(q: Tensor, keys: Tensor, softcap: float | None) -> Tensor:
+    scores = torch.bmm(q, keys)
+    return scores if softcap is None else scores.div_(softcap).tanh_().mul_(softcap)
+
+
+def _feed(ff: nn.Module, x: Tensor, residual: Tensor, after: nn.Module) -> Tensor:
+    """``residual`` and a feed-forward of ``x (T, D)``, normalised by ``after``, added."""
+    if type(ff) not in (SwiGLU, GeGLU):
+        return residual + norm(after, ff(x))
     parts: dict[str, Any] = ff._modules
     gate, up = linear(parts["gate_up"], x).chunk(2, -1)  # (T, F) each
-    return linear(parts["down"], F.silu(gate).mul_(up), residual)
+    return _added(parts["down"], ff.opened(gate).mul_(up), residual, after)  # type: ignore[operator]
+
+
+def _added(module: nn.Module, x: Tensor, residual: Tensor, after: nn.Module) -> Tensor:
+    """``residual`` and a projection of ``x``, normalised by ``after``, added."""
+    return linear(module, x, residual) if type(after) is nn.Identity else residual + norm(after, linear(module, x))
 
 
 def linear(module: nn.Module, x: Tensor, residual: Tensor | None = None) -> Tensor:
@@ -178,4 +206,4 @@ def linear(module: nn.Module, x: Tensor, residual: Tensor | None = None) -> Tens
 
 def norm(module: nn.Module, x: Tensor) -> Tensor:
     """A norm over the last axis."""
-    return module.quick(x) if type(module) is RMSNorm else module(x)
+    return module.quick(x) if type(module) in (RMSNorm, PlusOneRMSNorm) else module(x)  # type: ignore[operator]

@@ -24,6 +24,7 @@ def interval_attention(
     intervals: Tensor,
     *,
     scale: float | None = None,
+    softcap: float | None = None,
     plan: Tiles | None = None,
 ) -> Tensor:
     """Attention where each row sees at most two half-open key ranges.
@@ -35,10 +36,11 @@ def interval_attention(
         intervals: ``(T, 2, 2)`` int32 ``[[prefix_lo, prefix_hi], [own_lo, own_hi]]``, indices into S;
             the ranges of a row share no key (``sequence.check_intervals``).
         scale: Of the scores; ``None`` is ``1 / sqrt(Dh)``.
+        softcap: Scores s become ``softcap * tanh(s / softcap)`` (Gemma 2, arXiv 2408.00118); ``None`` leaves them.
         plan: ``plan_attention(intervals)``, where the caller has it.
 
     Returns:
         ``(T, H, Dh)``; a row that sees no key gives zeros.
     """
     scale = 1.0 / math.sqrt(q.shape[-1]) if scale is None else scale
-    return tiled_attention(q, k, v, plan or Tiles.of(intervals), scale)
+    return tiled_attention(q, k, v, plan or Tiles.of(intervals), scale, softcap)

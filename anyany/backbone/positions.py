@@ -28,6 +28,8 @@ class Rotary(nn.Module):
         sections: How many of the ``Dh / 2`` frequencies turn with time, height and width (M-RoPE of
             Qwen2-VL, arXiv 2409.12191); ``None``: all turn with time.
         frequencies: Ready-made frequencies ``(Dh / 2,)``, for scaled variants.
+        scale: Lengthens what is turned (YaRN, arXiv 2309.00071).
+        limit: Positions from 0 that may be turned, where what lies beyond would turn in another way; 0: all.
 
     Raises:
         LayoutError: Dh is odd, or sections or frequencies do not fill it.
@@ -35,9 +37,10 @@ class Rotary(nn.Module):
 
     def __init__(
         self, head_dim: int, *, theta: float = 10000.0, sections: Sequence[int] | None = None,
-        frequencies: Tensor | None = None,
+        frequencies: Tensor | None = None, scale: float = 1.0, limit: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
+        self.scale, self.limit = scale, limit
         half = head_dim // 2
         if head_dim % 2:
             raise LayoutError(f"rotary: expected an even head width, got {head_dim}")
@@ -59,13 +62,26 @@ class Rotary(nn.Module):
         return self
 
     def forward(self, coordinates: Tensor) -> tuple[Tensor, Tensor]:
-        """Coordinates ``(T, 3)`` -> cosine and sine, ``(T, 1, Dh / 2)`` each, shared by all layers."""
+        """Coordinates ``(T, 3)`` -> cosine and sine, ``(T, 1, Dh / 2)`` each, shared by the layers that it turns.
+
+        Raises:
+            LayoutError: A position lies beyond the limit.
+        """
+        if self.limit and len(coordinates) and float(coordinates.max()) >= self.limit:
+            raise LayoutError(
+                f"positions: {int(coordinates.max()) + 1} needed, the rotary scaling of this model is known for "
+                f"{self.limit}, and beyond them depends on the length of the text; shorten the prompt or the reply"
+            )
         angles = coordinates[:, self.axes] * self.frequencies  # (T, Dh / 2)
-        return angles.cos()[:, None], angles.sin()[:, None]
+        cos, sin = angles.cos()[:, None], angles.sin()[:, None]
+        return (cos, sin) if self.scale == 1.0 else (cos * self.scale, sin * self.scale)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn ``(T, H, Dh)`` by the angles of each row."""
+    """Turn ``(T, H, Dh)`` by the angles of each row; what stands behind ``2 * angles`` numbers of a head stays."""
+    turned = 2 * cos.shape[-1]
+    if turned < x.shape[-1]:
+        return torch.cat([rotate(x[..., :turned], cos, sin), x[..., turned:]], dim=-1)
     a, b = x.chunk(2, dim=-1)
     if not torch.is_grad_enabled() and x.dtype == cos.dtype:  # half the passes over memory
         out = torch.empty_like(x)

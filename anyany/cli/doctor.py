@@ -19,7 +19,7 @@ from anyany.plugin.discovery import Settings
 from anyany.plugin.records import PluginRecord
 from anyany.plugin.registry import Registry
 from anyany.plugin.requirements import installed_version, unmet, unmet_by_distribution
-from anyany.plugin.specs import BuiltSpec, TaskSpec
+from anyany.plugin.specs import BuiltSpec, ImporterSpec, TaskSpec
 from anyany.plugin.standard import TEXT
 
 
@@ -131,13 +131,15 @@ def _plugin(record: PluginRecord) -> Check:
 
 def _components(plugins: Registry) -> Iterator[Check]:
     """Does each factory import? In processes of their own, because an import may end its process."""
-    specs: list[BuiltSpec] = [*plugins.encoders, *plugins.codecs, *plugins.tasks, *plugins.metrics]
+    specs: list[BuiltSpec] = [
+        *plugins.encoders, *plugins.codecs, *plugins.tasks, *plugins.metrics, *plugins.importers
+    ]  # fmt: skip
     known, ready = {*plugins.modalities, TEXT}, []
     for spec in specs:
         if problems := unmet(spec.requires):
             advice = f"pip install {' '.join(repr(r) for r in spec.requires)}"
             yield Check(f"component {spec.id}", "note", "; ".join(problems), advice)
-        elif not isinstance(spec, TaskSpec) and spec.modality not in known:
+        elif not isinstance(spec, TaskSpec | ImporterSpec) and spec.modality not in known:
             text = f"its modality {spec.modality!r} is a word that no installed plugin defines"
             yield Check(f"component {spec.id}", "fail", text, "install the plugin that defines it")
         else:

@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = partial(actions.add_parser, allow_abbrev=False)
     listing = add("list", help="every plugin, its status and its components")
     showing = add("show", help="one component or plugin in full")
-    showing.add_argument("id", metavar="ID", help="a component, task or metric such as image/fsq, or a plugin")
+    showing.add_argument(
+        "id", metavar="ID", help="a component, task, metric or importer such as image/fsq, or a plugin"
+    )
     doctor = add("doctor", help="check this machine; exits with 1 when a check fails")
     for action in (listing, showing, doctor):
         action.add_argument("--json", action="store_true", help="print JSON")
@@ -82,7 +84,7 @@ def _show(plugins: Registry, which: str, *, as_json: bool) -> int:
     records = [record for record in plugins.records if record.name == which]
     specs: list[Spec] = [spec for record in records for spec in record.specs]
     if not records:
-        specs = [spec for spec in (*plugins.tasks, *plugins.metrics) if spec.id == which]
+        specs = [spec for spec in (*plugins.tasks, *plugins.metrics, *plugins.importers) if spec.id == which]
         specs = specs or list(plugins.components(which))
         records = [record for record in plugins.records if any(spec in record.specs for spec in specs)]
     if as_json:

@@ -23,7 +23,7 @@ FEWEST = 128
 
 
 def linear_cross_entropy(
-    hidden: Tensor, matrices: Sequence[Tensor], targets: Tensor, weights: Tensor | None = None
+    hidden: Tensor, matrices: Sequence[Tensor], targets: Tensor, weights: Tensor | None = None, softcap: float = 0.0
 ) -> Tensor:
     """Sum over rows of ``weight * (logsumexp(logits) - logits[target])``, in nats.
 
@@ -32,6 +32,7 @@ def linear_cross_entropy(
         matrices: ``(V_i, D)`` each; the logits of the second stand behind those of the first.
         targets: ``(n,)`` whole numbers below V.
         weights: ``(n,)``; ``None`` is 1.
+        softcap: Logits z become ``softcap * tanh(z / softcap)`` first; 0 leaves them.
 
     Returns:
         A number, in float32 or the wider type of ``hidden``. Products are taken in the type of autocast where that
@@ -41,16 +42,18 @@ def linear_cross_entropy(
         weights = torch.ones(len(hidden), device=hidden.device)
     if not torch.is_grad_enabled():  # a function sees which inputs are trained, not whether anybody asks
         hidden, weights, matrices = hidden.detach(), weights.detach(), [matrix.detach() for matrix in matrices]
-    return _LinearCrossEntropy.apply(hidden, targets, weights, *matrices)
+    return _LinearCrossEntropy.apply(hidden, targets, weights, softcap, *matrices)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, targets: Tensor, weights: Tensor, *matrices: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, targets: Tensor, weights: Tensor, softcap: float, *matrices: Tensor
+    ) -> Tensor:
         wide = torch.promote_types(hidden.dtype, torch.float32)
         narrow = _product_type(hidden)
         cast = [matrix.to(narrow) for matrix in matrices]
-        wanted = [ctx.needs_input_grad[0], *ctx.needs_input_grad[3:]]
+        wanted = [ctx.needs_input_grad[0], *ctx.needs_input_grad[4:]]
         each = hidden.new_empty(len(hidden), dtype=wide)
         to_hidden = torch.empty_like(hidden) if wanted[0] else None
         to_matrices = [torch.zeros_like(m, dtype=wide) if w else None
@@ -60,9 +63,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
             rows = slice(start, start + size)
             x = hidden[rows].to(narrow)  # (c, D)
             logits = _logits(x, cast, wide)  # (c, V)
+            bent = _cap(logits, softcap) if softcap else None
             each[rows], sums = _losses(logits, targets[rows])
             if any(wanted):
-                slope = _slopes(logits, sums, targets[rows], weights[rows]).to(narrow)
+                slope = _slopes(logits, sums, targets[rows], weights[rows])
+                slope = (slope if bent is None else slope.mul_(bent)).to(narrow)
                 _add_gradients(slope, x, cast, None if to_hidden is None else to_hidden[rows], to_matrices)
         ctx.save_for_backward(each if ctx.needs_input_grad[2] else None, to_hidden, *to_matrices)
         ctx.types = [hidden.dtype, *(m.dtype for m in matrices)]
@@ -72,7 +77,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         each, *summed = ctx.saved_tensors
         scaled = [None if s is None else (s * gradient).to(kind) for s, kind in zip(summed, ctx.types, strict=True)]
-        return scaled[0], None, None if each is None else each * gradient, *scaled[1:]
+        return scaled[0], None, None if each is None else each * gradient, None, *scaled[1:]
 
 
 def _product_type(hidden: Tensor) -> torch.dtype:
@@ -90,6 +95,14 @@ def _logits(x: Tensor, matrices: Sequence[Tensor], wide: torch.dtype) -> Tensor:
     for matrix, start, end in zip(matrices, ends, ends[1:], strict=False):
         torch.mm(x, matrix.mT, out=logits[:, start:end])
     return logits.to(wide)
+
+
+def _cap(logits: Tensor, softcap: float) -> Tensor:
+    """Cap logits in place; returns the slope of each ``(c, V)``."""
+    shares = logits.div_(softcap).tanh_()
+    slopes = 1 - shares.square()
+    logits.mul_(softcap)
+    return slopes
 
 
 def _losses(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -41,11 +41,19 @@ class TextState:
 
 
 class TextHead(nn.Module):
-    """Embedding ``(V, D)`` and, unless tied, an output matrix of the same shape."""
+    """Embedding ``(V, D)`` and, unless tied, an output matrix of the same shape.
 
-    def __init__(self, vocab: int, width: int, *, tied: bool = True) -> None:
+    Args:
+        vocab: V.
+        width: D.
+        tied: The embedding is the output matrix, too.
+        scale: Of embedded rows.
+        softcap: Logits z become ``softcap * tanh(z / softcap)``; 0 leaves them.
+    """
+
+    def __init__(self, vocab: int, width: int, *, tied: bool = True, scale: float = 1.0, softcap: float = 0.0) -> None:
         super().__init__()
-        self.vocab, self.width, self.tied = vocab, width, tied
+        self.vocab, self.width, self.tied, self.scale, self.softcap = vocab, width, tied, scale, softcap
         self.embedding = nn.Embedding(vocab, width)
         nn.init.normal_(self.embedding.weight, std=0.02)
         self.output: nn.Linear | None = None
@@ -54,11 +62,16 @@ class TextHead(nn.Module):
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token ids ``(n,)`` -> rows ``(n, D)``."""
-        return self.embedding(ids)
+        rows = self.embedding(ids)
+        return rows if self.scale == 1.0 else rows * rows.new_tensor(self.scale)  # in the type of the weights
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states ``(..., D)`` -> ``(..., V)``."""
-        return F.linear(hidden, self.embedding.weight) if self.output is None else self.output(hidden)
+        return self.capped(F.linear(hidden, self.embedding.weight) if self.output is None else self.output(hidden))
+
+    def capped(self, logits: Tensor) -> Tensor:
+        """Logits of any matrix as they are compared with each other."""
+        return logits if not self.softcap else self.softcap * (logits / self.softcap).tanh()
 
     def loss(self, hidden: Tensor, targets: Tensor, calls: Tensor, weights: Tensor | None = None) -> HeadLoss:
         """Cross-entropy of what comes next.
@@ -71,7 +84,7 @@ class TextHead(nn.Module):
         """
         matrix = self.embedding.weight if self.output is None else self.output.weight
         matrices = [matrix, calls] if len(calls) else [matrix]
-        return HeadLoss(linear_cross_entropy(hidden, matrices, targets, weights), len(targets))
+        return HeadLoss(linear_cross_entropy(hidden, matrices, targets, weights, self.softcap), len(targets))
 
 
 class TextPicker:
@@ -84,7 +97,9 @@ class TextPicker:
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states ``(..., D)`` -> ``(..., V + M)``."""
         text = self.head.logits(hidden)
-        return torch.cat([text, F.linear(hidden, self.calls)], dim=-1) if len(self.calls) else text
+        if not len(self.calls):
+            return text
+        return torch.cat([text, self.head.capped(F.linear(hidden, self.calls))], dim=-1)
 
     def pick(
         self,

@@ -1,1 +1,1 @@
-"""Foreign checkpoints -> models of ours: tables of names, plus a few rules."""
+"""Foreign checkpoints -> models of ours: tables of names, plus a few rules; and back."""

@@ -8,58 +8,64 @@ from typing import Any
 
 import torch
 
-from anyany.backbone.blocks import Attention
 from anyany.errors import CheckpointError
-from anyany.importers.llama import BLOCK, BUFFERS, TOP, backbone_config, number
-from anyany.importers.tensors import Tensors, copy_into
+from anyany.importers.known import importer_of
+from anyany.importers.places import places
+from anyany.importers.tensors import Tensors
 from anyany.model.build import BuildConfig, build
 from anyany.model.checkpoint import read_json
 from anyany.model.model import Model
 from anyany.model.tokenizer import Marks, TextTokenizer
+from anyany.plugin import Names
+from anyany.plugin.registry import Registry, registry
 
 _USUAL = {"temperature": 1.0, "top_k": 50, "top_p": 1.0, "repetition_penalty": 1.0}
 """Sampling values that a ``generation_config.json`` stands for where it is silent; its other keys are not used."""
 
-Sources = dict[str, tuple[int, ...]]
-"""Their tensors that make up one of ours, in order, each with the shape that it must have."""
 
-
-def load_huggingface(folder: Path, *, dtype: torch.dtype | None = None) -> Model:
-    """Read a language model: Llama, Mistral, Qwen2 or Qwen3.
+def load_huggingface(folder: Path, *, dtype: torch.dtype | None = None, plugins: Registry | None = None) -> Model:
+    """Read a language model of a family that an importer knows.
 
     The model has no role marks: a prompt is plain text, and the reply carries on from it.
 
     Args:
         folder: ``config.json``, ``tokenizer.json``, safetensors; ``generation_config.json`` where there is one.
         dtype: Of the weights; ``None`` keeps that of the file.
+        plugins: Where importers of others come from; the machine's own by default.
 
     Raises:
         CheckpointError: A file, key or tensor is missing, surplus, of another shape, or of a kind not known here.
+        AmbiguousComponentError: Several importers claim the family.
         LayoutError: The head width is odd.
     """
     config = read_json(folder / "config.json")
+    importer = importer_of(config, plugins or registry())
     told = folder / "generation_config.json"
     generation = read_json(told) if told.exists() else {}
-    backbone, vocab = backbone_config(config), number(config, "vocab_size")
-    tokenizer = _tokenizer(folder, vocab, _stops(config, generation, vocab))
-    tied = bool(config.get("tie_word_embeddings", False))
+    found = importer.describe(config)
+    tokenizer = _tokenizer(folder, found.vocab, _stops(config, generation, found.vocab))
     described = BuildConfig(
-        backbone=backbone.to_json(), text={"vocab": vocab, "tied": tied, "marks": tokenizer.to_json()}
-    )
+        backbone=found.backbone,
+        text={
+            "vocab": found.vocab, "tied": found.tied, "scale": found.scale, "softcap": found.softcap,
+            "marks": tokenizer.to_json(),
+        },
+        origin=config,
+    )  # fmt: skip
     with torch.device("meta"):  # shapes only: the weights come from the file
         model = build(described, tokenizer, generation={"text": _sampling(generation)})
-    with Tensors(folder) as tensors:
-        _fill(model, tensors, dtype)
+    with Tensors(folder, importer.names.base) as tensors:
+        _fill(model, tensors, importer.names, dtype)
     return model.eval()
 
 
-def _fill(model: Model, tensors: Tensors, dtype: torch.dtype | None) -> None:
+def _fill(model: Model, tensors: Tensors, names: Names, dtype: torch.dtype | None) -> None:
     """Check every name and shape, then copy each tensor once."""
-    wanted = {key: _sources(model, key, tuple(own.shape)) for key, own in model.state_dict().items()}
-    shapes = {name: shape for sources in wanted.values() for name, shape in sources.items()}
-    surplus = {name for name in tensors.names - shapes.keys() if not name.endswith(BUFFERS)}
+    wanted = places(model, names)
+    shapes = {name: shape for place in wanted.values() for name, shape in place.shapes.items()}
+    surplus = {name for name in tensors.names - shapes.keys() if not name.endswith(names.buffers)}
     if model.text.tied:
-        surplus -= _repeated(tensors)
+        surplus -= _repeated(tensors, names)
     for name in sorted(shapes.keys() | surplus):
         if name not in tensors.names:
             raise CheckpointError(f"checkpoint: lacks the tensor {name!r} of shape {shapes[name]}")
@@ -72,34 +78,20 @@ def _fill(model: Model, tensors: Tensors, dtype: torch.dtype | None) -> None:
             raise CheckpointError(f"checkpoint: {name!r} has shape {found}, config.json says {shapes[name]}")
         if not tensors[name].is_floating_point():
             raise CheckpointError(f"checkpoint: {name!r} is {tensors[name].dtype}, expected floating numbers")
-    dtype = dtype or tensors["model.embed_tokens.weight"].dtype
+    dtype = dtype or tensors[f"{names.top['text.embedding']}.weight"].dtype
     state = {}
-    for key, sources in wanted.items():
-        parts = [tensors[name] for name in sources]
-        state[key] = torch.empty(sum(len(p) for p in parts), *parts[0].shape[1:], dtype=dtype)
-        copy_into(state[key], parts)
+    for key, own in model.state_dict().items():
+        state[key] = torch.empty(own.shape, dtype=dtype, device="cpu")
+        for name, piece in wanted[key].pieces(state[key]).items():
+            piece.copy_(tensors[name])  # the only copy, in its own type
     model.load_state_dict(state, assign=True)
 
 
-def _sources(model: Model, key: str, shape: tuple[int, ...]) -> Sources:
-    """What fills ``components.<ours>.<weight or bias>``."""
-    module, _, kind = key.removeprefix("components.").rpartition(".")
-    if module in TOP:
-        return {f"{name}.{kind}": shape for name in TOP[module]}
-    layer, _, inner = module.removeprefix("backbone.blocks.").partition(".")
-    names = [f"model.layers.{layer}.{name}.{kind}" for name in BLOCK[inner]]
-    rows = [shape[0] // len(names)] * len(names)
-    if inner == "mixer.qkv":
-        mixer: Attention = model.backbone.blocks[int(layer)].mixer
-        rows = [heads * mixer.head_dim for heads in (mixer.heads, mixer.kv_heads, mixer.kv_heads)]
-    return {name: (n, *shape[1:]) for name, n in zip(names, rows, strict=True)}
-
-
-def _repeated(tensors: Tensors) -> set[str]:
+def _repeated(tensors: Tensors, names: Names) -> set[str]:
     """The output matrix of a tied model, where the file repeats it."""
-    names = ("lm_head.weight", "model.embed_tokens.weight")
-    same = tensors.names.issuperset(names) and torch.equal(*(tensors[name] for name in names))
-    return {names[0]} if same else set()
+    both = tuple(f"{names.top[module]}.weight" for module in ("text.output", "text.embedding"))
+    same = tensors.names.issuperset(both) and torch.equal(*(tensors[name] for name in both))
+    return {both[0]} if same else set()
 
 
 def _tokenizer(folder: Path, vocab: int, stops: tuple[int, ...]) -> TextTokenizer:

@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -22,20 +21,23 @@ class Tensors:
 
     Args:
         folder: Holds ``model.safetensors``, or shards and ``model.safetensors.index.json``.
+        base: Begins the names of a model; a file of which none does is read as if all did.
 
     Raises:
         CheckpointError: A file is missing or damaged, or the weights are pickled.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, base: str = "") -> None:
         self._open = ExitStack()
-        self._where: dict[str, Any] = {}  # tensor -> the open file that holds it
+        self._where: dict[str, tuple[Any, str]] = {}  # tensor -> the open file that holds it, and its name there
         try:
             for file, listed in _files(folder).items():
                 self._add(folder / file, listed)
         except BaseException:
             self._open.close()
             raise
+        if not any(name.startswith(base) for name in self._where):
+            self._where = {base + name: place for name, place in self._where.items()}
 
     def __enter__(self) -> Tensors:
         return self
@@ -50,11 +52,13 @@ class Tensors:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor; reads no data."""
-        return tuple(self._where[name].get_slice(name).get_shape())
+        file, inner = self._where[name]
+        return tuple(file.get_slice(inner).get_shape())
 
     def __getitem__(self, name: str) -> Tensor:
         """A tensor that lies in the mapped file; copy what is to outlive the context."""
-        return self._where[name].get_tensor(name)
+        file, inner = self._where[name]
+        return file.get_tensor(inner)
 
     def _add(self, file: Path, listed: set[str] | None) -> None:
         """Open a file; ``listed`` is what the index says that it holds."""
@@ -68,7 +72,7 @@ class Tensors:
         for name in sorted(set() if listed is None else held ^ listed):
             fault = "has a tensor that the index does not list" if name in held else "lacks a tensor of the index"
             raise CheckpointError(f"{file.name}: {fault}: {name!r}; copy the checkpoint again")
-        self._where.update(dict.fromkeys(held, mapped))
+        self._where.update({name: (mapped, name) for name in held})
 
 
 def _files(folder: Path) -> dict[str, set[str] | None]:
@@ -94,10 +98,3 @@ def _files(folder: Path) -> dict[str, set[str] | None]:
         if listed is not None:
             listed.add(name)
     return files
-
-
-def copy_into(target: Tensor, parts: list[Tensor]) -> None:
-    """Fill ``target (n, ...)`` with the parts one behind the other, in its own type: the only copy."""
-    with torch.no_grad():
-        for place, part in zip(target.split([len(p) for p in parts]), parts, strict=True):
-            place.copy_(part)

@@ -24,10 +24,11 @@ class BuildConfig:
 
     Attributes:
         backbone: Of ``BackboneConfig``.
-        text: ``vocab``, ``tied`` and ``marks``.
+        text: ``vocab``, ``tied``, ``scale``, ``softcap`` and ``marks``.
         encoders: Each with ``id``, ``config`` and ``layers`` of the projector.
         decoders: Each with ``id``, ``config`` and ``head`` options.
         versions: Versions of the plugins at the time of writing.
+        origin: The foreign ``config.json`` that the backbone and text were read from; empty where there is none.
     """
 
     backbone: Mapping[str, Any]
@@ -35,13 +36,14 @@ class BuildConfig:
     encoders: tuple[Mapping[str, Any], ...] = ()
     decoders: tuple[Mapping[str, Any], ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with the number of the format."""
         return {
             "format": 1, "backbone": dict(self.backbone), "text": dict(self.text),
             "encoders": [dict(e) for e in self.encoders], "decoders": [dict(d) for d in self.decoders],
-            "versions": dict(self.versions),
+            "versions": dict(self.versions), **({"origin": dict(self.origin)} if self.origin else {}),
         }  # fmt: skip
 
     @classmethod
@@ -56,7 +58,14 @@ class BuildConfig:
                 f"expected {', '.join(sorted(known))}"
             )
         values = {name: data[name] for name in known & set(data)}
-        kinds = {"backbone": Mapping, "text": Mapping, "versions": Mapping, "encoders": list, "decoders": list}
+        kinds = {
+            "backbone": Mapping,
+            "text": Mapping,
+            "versions": Mapping,
+            "origin": Mapping,
+            "encoders": list,
+            "decoders": list,
+        }
         for name, value in values.items():
             if not isinstance(value, kinds[name]):
                 raise CheckpointError(f"config.json: {name} is of the wrong kind, {type(value).__name__}")
@@ -83,12 +92,13 @@ def build(
     """
     plugins = plugins or registry()
     backbone = build_backbone(BackboneConfig.from_json(config.backbone))
-    text = TextHead(config.text["vocab"], backbone.width, tied=config.text.get("tied", True))
+    options = {name: config.text[name] for name in ("tied", "scale", "softcap") if name in config.text}
+    text = TextHead(config.text["vocab"], backbone.width, **options)
     encoders = [encoder_part(plugins, backbone.width, **entry) for entry in config.encoders]
     decoders = [decoder_part(plugins, backbone.width, **entry) for entry in config.decoders]
     _one_each("encoder", [e.spec for e in encoders])
     _one_each("decoder", [d.spec for d in decoders])
-    return Model(backbone, text, tokenizer, encoders, decoders, generation=generation, card=card)
+    return Model(backbone, text, tokenizer, encoders, decoders, generation=generation, card=card, origin=config.origin)
 
 
 def _one_each(kind: str, specs: Sequence[EncoderSpec | CodecSpec]) -> None:

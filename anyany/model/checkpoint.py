@@ -79,7 +79,10 @@ def describe(model: Model) -> BuildConfig:
     """The configuration from which an equal model can be built."""
     return BuildConfig(
         backbone=model.backbone.config.to_json(),
-        text={"vocab": model.text.vocab, "tied": model.text.tied, "marks": model.tokenizer.to_json()},
+        text={
+            "vocab": model.text.vocab, "tied": model.text.tied, "scale": model.text.scale,
+            "softcap": model.text.softcap, "marks": model.tokenizer.to_json(),
+        },
         encoders=tuple(
             {"id": e.spec.id, "config": dict(e.config), "layers": 1 if e.projector.inner is None else 2}
             for e in model.encoder_parts
@@ -88,7 +91,8 @@ def describe(model: Model) -> BuildConfig:
             {"id": d.spec.id, "config": dict(d.config), "head": dict(d.head_config)} for d in model.decoders
         ),
         versions={r.name: r.version for r in registry().records if r.status == "ok"},
-    )
+        origin=model.origin,
+    )  # fmt: skip
 
 
 def load(path: Path, *, missing: str = "error", plugins: Registry | None = None) -> Model:
@@ -153,7 +157,7 @@ def _measure(path: Path, config: BuildConfig) -> None:
     numbers, largest = config.backbone, max((n for shape in shapes["backbone"].values() for n in shape), default=0)
     if numbers["layers"] != len(blocks):
         raise CheckpointError(f"{path}: the config says {numbers['layers']} layers, the shard has {len(blocks)}")
-    for name in ("width", "heads", "kv_heads", "head_dim", "hidden"):
+    for name in ("width", "heads", "kv_heads", "head_dim", "hidden", "experts", "experts_hidden"):
         if numbers.get(name, 0) > largest:
             raise CheckpointError(f"{path}: the config says {name} {numbers[name]}, no tensor is larger than {largest}")
     table = shapes["text"].get("embedding.weight")
@@ -199,7 +203,7 @@ def _installed(config: BuildConfig, plugins: Registry, *, drop: bool) -> BuildCo
                 ) from None
             kept[kind].append(entry)
     return BuildConfig(
-        backbone=config.backbone, text=config.text, versions=config.versions,
+        backbone=config.backbone, text=config.text, versions=config.versions, origin=config.origin,
         encoders=tuple(kept["encoders"]), decoders=tuple(kept["decoders"]),
     )  # fmt: skip
 

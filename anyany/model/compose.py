@@ -52,7 +52,7 @@ def load(
     else:
         from anyany.importers.huggingface import load_huggingface
 
-        model = load_huggingface(folder, dtype=dtype)
+        model = load_huggingface(folder, dtype=dtype, plugins=plugins)
     model = _cast(model, dtype).to(device)
     if adapter is not None:
         model.load_adapter(adapter)
@@ -132,7 +132,10 @@ def compose(
         return build(config, tokenizer, plugins=plugins).eval()
     base = load(backbone, device="cpu", plugins=plugins)
     described_base = checkpoint.describe(base)
-    config = BuildConfig(backbone=described_base.backbone, text=described_base.text, **described)  # type: ignore[arg-type]
+    config = BuildConfig(
+        backbone=described_base.backbone, text=described_base.text, origin=described_base.origin,
+        **described,  # type: ignore[arg-type]
+    )  # fmt: skip
     model = build(config, base.tokenizer, plugins=plugins, generation=base.generation)
     for name in ("backbone", "text"):
         model.components[name].load_state_dict(base.components[name].state_dict())

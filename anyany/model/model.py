@@ -80,12 +80,14 @@ class Model(nn.Module):
         *,
         generation: Mapping[str, Mapping[str, Any]] | None = None,
         card: str = "",
+        origin: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.tokenizer = tokenizer
         self.encoder_parts, self.decoders = tuple(encoders), tuple(decoders)
         self.generation = dict(generation or {})
         self.card = card
+        self.origin = dict(origin or {})  # the foreign config.json that it was read from, for the way back
         parts: dict[str, nn.Module] = {"backbone": backbone, "text": text}
         for e in encoders:
             parts[f"encoder/{e.name}"], parts[f"projector/{e.name}"] = e.encoder, e.projector  # type: ignore[assignment]
@@ -262,6 +264,16 @@ class Model(nn.Module):
     def save_pretrained(self, path: str | Path) -> None:
         """The same as ``save``, under the name that people know."""
         self.save(path)
+
+    def save_huggingface(self, path: str | Path) -> None:
+        """Write the language model back in the Hugging Face form that it was read from, atomically.
+
+        Raises:
+            CheckpointError: It was not read from one, holds more than text, or ``path`` holds something else.
+        """
+        from anyany.importers.export import save_huggingface
+
+        save_huggingface(self, Path(path))
 
     @classmethod
     def from_pretrained(cls, path: str | Path = "mini", **options: Any) -> Model:

@@ -20,12 +20,14 @@ from anyany.plugin.components import (
 )
 from anyany.plugin.evaluation import Item, Mean, Metric, Task
 from anyany.plugin.hookspecs import hookimpl
+from anyany.plugin.importing import Importer, LanguageModel, Names
 from anyany.plugin.specs import (
     ANYANY_API,
     Capabilities,
     CodecSpec,
     Codes,
     EncoderSpec,
+    ImporterSpec,
     MetricSpec,
     ModalitySpec,
     Spec,
@@ -43,12 +45,16 @@ __all__ = [
     "Coordinates",
     "Encoder",
     "EncoderSpec",
+    "Importer",
+    "ImporterSpec",
     "Item",
+    "LanguageModel",
     "Look",
     "Mean",
     "Metric",
     "MetricSpec",
     "ModalitySpec",
+    "Names",
     "Plan",
     "Prepared",
     "QuantileCodec",

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import pluggy
 
-from anyany.plugin.specs import CodecSpec, EncoderSpec, MetricSpec, ModalitySpec, Spec, TaskSpec
+from anyany.plugin.specs import CodecSpec, EncoderSpec, ImporterSpec, MetricSpec, ModalitySpec, Spec, TaskSpec
 
 PROJECT = "anyany"
 """Name of the pluggy project, and of the entry-point group."""
@@ -93,11 +93,25 @@ def anyany_metrics() -> Iterable[MetricSpec]:
     """
 
 
+@hookspec
+def anyany_importers() -> Iterable[ImporterSpec]:
+    """Importers of foreign language models.
+
+    Example:
+        ::
+
+            @hookimpl
+            def anyany_importers():
+                yield ImporterSpec(id="imu/stablelm", model_types=("stablelm",), factory="anyany_imu.stablelm:importer")
+    """
+
+
 SPEC_OF_HOOK: dict[str, type[Spec]] = {
     "anyany_modalities": ModalitySpec,
     "anyany_encoders": EncoderSpec,
     "anyany_codecs": CodecSpec,
     "anyany_tasks": TaskSpec,
     "anyany_metrics": MetricSpec,
+    "anyany_importers": ImporterSpec,
 }
 """Each hook, and the only type that it may return."""

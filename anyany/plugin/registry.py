@@ -18,7 +18,16 @@ from anyany.plugin.discovery import Settings, candidates
 from anyany.plugin.loading import load, new_manager
 from anyany.plugin.records import PluginRecord, error_text
 from anyany.plugin.requirements import unmet
-from anyany.plugin.specs import BuiltSpec, CodecSpec, ComponentSpec, EncoderSpec, MetricSpec, ModalitySpec, TaskSpec
+from anyany.plugin.specs import (
+    BuiltSpec,
+    CodecSpec,
+    ComponentSpec,
+    EncoderSpec,
+    ImporterSpec,
+    MetricSpec,
+    ModalitySpec,
+    TaskSpec,
+)
 from anyany.plugin.standard import STANDARD
 
 
@@ -114,6 +123,11 @@ class Registry:
     def metrics(self) -> tuple[MetricSpec, ...]:
         """All metrics of plugins."""
         return tuple(self._specs(MetricSpec))
+
+    @property
+    def importers(self) -> tuple[ImporterSpec, ...]:
+        """All importers of plugins."""
+        return tuple(self._specs(ImporterSpec))
 
     def components(self, which: str) -> tuple[ComponentSpec, ...]:
         """Encoders and codecs with this id (one of each may share it), or all of this modality.

@@ -12,7 +12,17 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from anyany.plugin.discovery import NAME
 from anyany.plugin.records import to_json
-from anyany.plugin.specs import BuiltSpec, CodecSpec, Codes, EncoderSpec, MetricSpec, ModalitySpec, Spec, Vectors
+from anyany.plugin.specs import (
+    BuiltSpec,
+    CodecSpec,
+    Codes,
+    EncoderSpec,
+    ImporterSpec,
+    MetricSpec,
+    ModalitySpec,
+    Spec,
+    Vectors,
+)
 from anyany.plugin.standard import STANDARD, TEXT
 
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -56,6 +66,8 @@ def _built(plugin: str, spec: BuiltSpec) -> Iterator[str]:
         for word in (spec.modality, spec.against or TEXT):
             if not NAME.fullmatch(word):
                 yield f"{spec.id}: modality {word!r} must be a word for a kind of media, or 'text'"
+    if isinstance(spec, ImporterSpec) and not (spec.model_types and all(isinstance(t, str) for t in spec.model_types)):
+        yield f"{spec.id}: model_types must name at least one, such as ('llama',), got {spec.model_types!r}"
     if not _TARGET.fullmatch(spec.factory):
         yield f"{spec.id}: factory must read 'package.module:callable', got {spec.factory!r}"
     try:

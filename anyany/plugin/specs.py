@@ -151,8 +151,27 @@ class MetricSpec:
     requires: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImporterSpec:
+    """An importer of foreign language models. ``factory(**config)`` returns an ``Importer``.
+
+    Attributes:
+        id: ``<plugin>/<name>``.
+        model_types: Values of ``model_type`` in a ``config.json`` that it reads.
+        factory: Makes the importer.
+        config: Arguments of the factory.
+        requires: Packages that only this importer needs.
+    """
+
+    id: str
+    model_types: tuple[str, ...]
+    factory: str
+    config: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    requires: tuple[str, ...] = ()
+
+
 ComponentSpec = EncoderSpec | CodecSpec
 """What has weights."""
-BuiltSpec = EncoderSpec | CodecSpec | TaskSpec | MetricSpec
+BuiltSpec = EncoderSpec | CodecSpec | TaskSpec | MetricSpec | ImporterSpec
 """What a factory makes."""
 Spec = ModalitySpec | BuiltSpec

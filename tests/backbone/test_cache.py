@@ -29,6 +29,15 @@ BACKBONES = {
     "windows": {"window": (0, 3, 2)},
     "learned": {"positions": "learned", "norm": "layer", "ff": "gelu", "qkv_bias": True},
     "sections": {"sections": (1, 1, 0), "head_dim": 4, "qk_norm": True},
+    "capped, two bases": {"score_cap": 3.0, "local_theta": 20.0, "window": (0, 3, 2), "norms": "both", "ff": "geglu"},
+    "experts, some turned": {
+        "experts": 3,
+        "experts_chosen": 2,
+        "experts_hidden": 12,
+        "unturned_layers": (0,),
+        "norms": "post",
+        "qk_norm": "whole",
+    },
 }
 
 

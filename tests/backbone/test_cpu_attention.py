@@ -87,13 +87,13 @@ def drawn(intervals: Tensor, keys: int, heads: int, group: int, width: int, dtyp
     return [torch.randn(s, generator=draw, dtype=torch.float64).to(dtype).requires_grad_() for s in shapes]
 
 
-def check(intervals: Tensor, keys: int, heads: int, group: int, width: int, dtype: torch.dtype, scale=None) -> None:
+def check(intervals: Tensor, keys: int, heads: int, group: int, width: int, dtype: torch.dtype, **options) -> None:
     """Forward and all gradients."""
     check_intervals(intervals, keys)
     inputs = drawn(intervals, keys, heads, group, width, dtype)
     exact = [x.detach().double().requires_grad_() for x in inputs]
-    found = interval_attention(*inputs, intervals, scale=scale)
-    want = reference.interval_attention(*exact, intervals, scale=scale)
+    found = interval_attention(*inputs, intervals, **options)
+    want = reference.interval_attention(*exact, intervals, **options)
     assert found.dtype == dtype
     torch.testing.assert_close(found, want.to(dtype), **EXACT[dtype])
     weight = torch.randn(want.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
@@ -121,7 +121,25 @@ def test_widths(width):
 
 @pytest.mark.parametrize("scale", [0.0, 0.3, 2.0])
 def test_scale(scale):
-    check(LAYOUTS["two-way span"], 40, 2, 2, 8, torch.float64, scale)
+    check(LAYOUTS["two-way span"], 40, 2, 2, 8, torch.float64, scale=scale)
+
+
+@pytest.mark.parametrize("dtype", EXACT, ids=str)
+@pytest.mark.parametrize("intervals", LAYOUTS.values(), ids=LAYOUTS)
+def test_capped_scores(intervals, dtype):
+    keys = max(1, int(intervals.max()) if len(intervals) else 1)
+    check(intervals, keys, 2, 3, 9, dtype, softcap=0.8, scale=0.7)
+
+
+def test_a_cap_bounds_what_a_key_weighs():
+    q, k, v = (
+        torch.full((1, 1, 2), 50.0),
+        torch.tensor([[[1.0, 1.0]], [[-1.0, -1.0]]]),
+        torch.tensor([[[1.0]], [[0.0]]]),
+    )
+    v = v.expand(2, 1, 2)
+    share = interval_attention(q, k, v, rows([[[0, 0], [0, 2]]]), softcap=1.5)[0, 0, 0]
+    torch.testing.assert_close(share, torch.sigmoid(torch.tensor(3.0)))  # scores 1.5 and -1.5
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -149,16 +167,16 @@ def test_any_intervals(layout, heads, group, width, dtype):
 
 
 @settings(max_examples=60, deadline=None)
-@given(layouts(), st.sampled_from([float("nan"), float("inf"), -float("inf")]), st.data())
-def test_what_a_row_does_not_see_never_reaches_it(layout, poison, data):
+@given(layouts(), st.sampled_from([float("nan"), float("inf"), -float("inf")]), st.sampled_from([None, 2.0]), st.data())
+def test_what_a_row_does_not_see_never_reaches_it(layout, poison, softcap, data):
     """Poison some keys: rows that see none of them are as before, also where others of their tile do."""
     intervals, keys = layout
     bad = torch.tensor(data.draw(st.lists(st.booleans(), min_size=keys, max_size=keys)))
     q, k, v = (x.detach() for x in drawn(intervals, keys, 2, 2, 8, torch.float64))
-    clean = interval_attention(q, k, v, intervals)
+    clean = interval_attention(q, k, v, intervals, softcap=softcap)
     safe = ~(reference.visible(intervals, keys) & bad).any(dim=1)
     k[bad], v[bad] = poison, poison
-    found = interval_attention(q, k, v, intervals)
+    found = interval_attention(q, k, v, intervals, softcap=softcap)
     torch.testing.assert_close(found[safe], clean[safe], **EXACT[torch.float64])
     if poison != poison:
         assert found[~safe].isnan().all()  # nor is it hidden where it is seen
@@ -208,28 +226,29 @@ from anyany.backbone import interval_attention
 def peak():  # bytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
-def once(rows, keys, learn):
+def once(rows, keys, learn, softcap):
     q, k, v = (torch.randn(n, 1, 8, requires_grad=learn) for n in (rows, keys, keys))
     intervals = torch.zeros(rows, 2, 2, dtype=torch.int32)
     intervals[:, 1, 1] = torch.arange(keys - rows, keys) + 1
-    out = interval_attention(q, k, v, intervals)
+    out = interval_attention(q, k, v, intervals, softcap=softcap or None)
     if learn:
         out.sum().backward()
 
-rows, keys, learn = (int(x) for x in sys.argv[1:])
-once(2048, 2048, bool(learn))  # what the library itself takes, large tiles included
+rows, keys, learn, softcap = (int(x) for x in sys.argv[1:])
+once(2048, 2048, bool(learn), softcap)  # what the library itself takes, large tiles included
 before = peak()
-once(rows, keys, bool(learn))
+once(rows, keys, bool(learn), softcap)
 print(peak() - before)
 """
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("softcap", [0, 5])
 @pytest.mark.parametrize(("rows", "learn"), [(32768, False), (4096, True)])
-def test_memory_grows_with_rows_and_keys_not_with_their_product(rows, learn):
+def test_memory_grows_with_rows_and_keys_not_with_their_product(rows, learn, softcap):
     """A bool mask alone would take a byte for each of rows * keys; scores, or a mask that autograd keeps, four."""
     keys = 32768
-    command = [sys.executable, "-c", MEASURE, str(rows), str(keys), str(int(learn))]
+    command = [sys.executable, "-c", MEASURE, str(rows), str(keys), str(int(learn)), str(softcap)]
     # Large blocks go back to the system when they are freed, so that the peak shows what lives at once.
     env = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "4000000", "OMP_NUM_THREADS": "1"}
     made = int(subprocess.run(command, check=True, capture_output=True, text=True, env=env).stdout)

@@ -22,6 +22,18 @@ BACKBONES = {
     "axes": {"sections": (1, 1, 1)},
     "gpt": {"positions": "learned", "norm": "layer", "ff": "gelu", "qkv_bias": True, "out_bias": True},
     "no positions": {"positions": "none"},
+    "norms behind": {"norms": "post", "qk_norm": "whole", "kv_heads": 2},
+    "norms on both sides": {
+        "norms": "both",
+        "norm": "rms_plus_one",
+        "ff": "geglu",
+        "score_cap": 2.0,
+        "score_scale": 0.3,
+        "qk_norm": True,
+    },
+    "two bases": {"theta": 500.0, "local_theta": 20.0, "window": (0, 4, 0), "rotary_scale": 1.2, "kv_heads": 2},
+    "part of a head": {"rotary_dim": 4, "unturned_layers": (1,), "score_scale": (0.2, 0.5, 0.9)},
+    "experts": {"experts": 5, "experts_chosen": 2, "experts_hidden": 20, "dense_layers": (1,), "hidden": 30},
 }
 
 # What three rows at 20, 21 and 33 see, of a cache whose first rows are filled: prefix and own range of each.
@@ -148,11 +160,11 @@ def test_a_short_row_wakes_no_other_thread_and_a_failure_leaves_them_as_they_wer
     intervals, used, before = torch.tensor([[[0, 0], [0, keys]]]), set(), torch.get_num_threads()
     attend = few_rows._attend
 
-    def watched(q: Tensor, seen: few_rows.Seen, layer: int) -> Tensor:
+    def watched(q: Tensor, seen: few_rows.Seen, layer: int, softcap: float | None) -> Tensor:
         used.add(torch.get_num_threads())
         if layer == 2:
             raise RuntimeError
-        return attend(q, seen, layer)
+        return attend(q, seen, layer, softcap)
 
     monkeypatch.setattr(few_rows, "_attend", watched)
     torch.set_num_threads(2)

@@ -14,8 +14,10 @@ from anyany.heads import linear_cross_entropy as module
 from anyany.heads.linear_cross_entropy import linear_cross_entropy
 
 
-def plain(hidden, matrices, targets, weights=None):
+def plain(hidden, matrices, targets, weights=None, softcap=0.0):
     logits = torch.cat([F.linear(hidden, matrix) for matrix in matrices], dim=-1)
+    if softcap:
+        logits = softcap * torch.tanh(logits / softcap)
     each = F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets, reduction="none")
     return (each if weights is None else each * weights).sum()
 
@@ -29,22 +31,23 @@ def inputs(n, width, sizes, dtype=torch.float32, scale=1.0):
     return hidden, matrices, targets, weights
 
 
-def both(hidden, matrices, targets, weights):
+def both(hidden, matrices, targets, weights, softcap=0.0):
     """Value and gradients of each form, behind a factor as a mean would bring it."""
     leaves = [hidden, *matrices, *([] if weights is None else [weights])]
     for form in (linear_cross_entropy, plain):
-        total = form(hidden, matrices, targets, weights)
+        total = form(hidden, matrices, targets, weights, softcap)
         yield total, torch.autograd.grad(total * 0.37, leaves)
 
 
+@pytest.mark.parametrize("softcap", [0.0, 2.5])
 @pytest.mark.parametrize("chunk", [1, 4, 1000])
 @pytest.mark.parametrize("weighted", [True, False])
 @pytest.mark.parametrize(("n", "width", "sizes"), [(7, 5, (11, 3)), (1, 3, (2,)), (13, 1, (1, 1, 6)), (9, 8, (301, 2))])
-def test_values_and_gradients_are_those_of_the_plain_form(monkeypatch, chunk, weighted, n, width, sizes):
+def test_values_and_gradients_are_those_of_the_plain_form(monkeypatch, chunk, weighted, n, width, sizes, softcap):
     monkeypatch.setattr(module, "FEWEST", chunk)
     monkeypatch.setattr(module, "LOGITS", 1)
     hidden, matrices, targets, weights = inputs(n, width, sizes, scale=3.0)
-    mine, theirs = both(hidden, matrices, targets, weights if weighted else None)
+    mine, theirs = both(hidden, matrices, targets, weights if weighted else None, softcap)
     torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=2e-5)
 
 

@@ -21,14 +21,15 @@ def hidden_of(*shape: int, seed: int = 3) -> torch.Tensor:
     return torch.randn(*shape, WIDTH, generator=generator(seed))
 
 
-def text_head(tied: bool = True) -> TextHead:
+def text_head(tied: bool = True, **options: float) -> TextHead:
     torch.manual_seed(0)
-    return TextHead(11, WIDTH, tied=tied)
+    return TextHead(11, WIDTH, tied=tied, **options)
 
 
+@pytest.mark.parametrize("softcap", [0.0, 0.5])
 @pytest.mark.parametrize("tied", [True, False])
-def test_text_loss_is_minus_the_log_probability_of_the_picks(tied):
-    head, hidden, calls = text_head(tied), hidden_of(6) * 9, hidden_of(2, seed=8)
+def test_text_loss_is_minus_the_log_probability_of_the_picks(tied, softcap):
+    head, hidden, calls = text_head(tied, softcap=softcap), hidden_of(6) * 9, hidden_of(2, seed=8)
     picker = TextPicker(head, calls)
     picked = picker.pick(hidden[:, None], [Sampling()] * 6, [generator(i) for i in range(6)], [TextState()] * 6)
     loss = head.loss(hidden, picked.latents, calls)
@@ -36,6 +37,13 @@ def test_text_loss_is_minus_the_log_probability_of_the_picks(tied):
     assert loss.rows == 6
     weights = torch.tensor([1.0, 0, 0, 0, 0, 0])
     torch.testing.assert_close(head.loss(hidden, picked.latents, calls, weights).total, -picked.logprob[0])
+
+
+def test_a_cap_and_a_scale():
+    plain, bent, hidden = text_head(), text_head(softcap=0.5, scale=3.0), hidden_of(4) * 9
+    torch.testing.assert_close(bent.logits(hidden), 0.5 * torch.tanh(plain.logits(hidden) / 0.5))
+    assert plain.logits(hidden).abs().max() > 0.5
+    torch.testing.assert_close(bent.embed(torch.tensor([3, 7])), 3 * plain.embed(torch.tensor([3, 7])))
 
 
 def test_a_ban_changes_the_choice_but_not_the_log_probability_of_what_was_chosen():
