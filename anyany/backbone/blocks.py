@@ -70,7 +70,7 @@ class Attention(nn.Module):
         self.query_norm, self.key_norm = query_norm, key_norm
 
     def forward(
-        self, x: Tensor, turn: tuple[Tensor, Tensor] | None, intervals: Tensor, plan: Tiles,
+        self, x: Tensor, turn: tuple[Tensor, Tensor] | None, intervals: Tensor, plan: Tiles | None,
         cache: KVPool | None, slots: slice | Tensor | None, layer: int,
     ) -> Tensor:  # fmt: skip
         """``(T, D)`` -> ``(T, D)``."""
@@ -95,7 +95,7 @@ class Block(nn.Module):
         self.mixer_norm, self.mixer, self.ff_norm, self.ff = mixer_norm, mixer, ff_norm, ff
 
     def forward(
-        self, x: Tensor, turn: tuple[Tensor, Tensor] | None, intervals: Tensor, plan: Tiles,
+        self, x: Tensor, turn: tuple[Tensor, Tensor] | None, intervals: Tensor, plan: Tiles | None,
         cache: KVPool | None, slots: slice | Tensor | None, layer: int,
     ) -> Tensor:  # fmt: skip
         """``(T, D)`` -> ``(T, D)``."""
