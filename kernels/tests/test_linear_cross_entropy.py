@@ -28,7 +28,7 @@ def drawn(rows, width, outputs, dtype):
 
 @pytest.mark.parametrize("dtype", LIMITS, ids=str)
 @pytest.mark.parametrize(
-    ("rows", "width", "outputs"), [(1, 8, (1,)), (65, 16, (33,)), (300, 8, (20, 5, 4100)), (257, 24, (1000,))]
+    ("rows", "width", "outputs"), [(1, 8, (1,)), (65, 16, (33,)), (140, 8, (20, 5, 4100)), (130, 24, (1000,))]
 )
 def test_loss_and_gradients(rows, width, outputs, dtype):
     hidden, matrices, targets, weights = drawn(rows, width, outputs, dtype)
@@ -36,7 +36,7 @@ def test_loss_and_gradients(rows, width, outputs, dtype):
     exact = [x.detach().double().requires_grad_() for x in inputs]
     found = linear_cross_entropy(hidden, matrices, targets, weights)
     want = reference(exact[0], exact[1:-1], targets, exact[-1])
-    assert abs(float(found - want)) <= LIMITS[dtype] * max(1, abs(float(want)))
+    assert (found - want).abs() <= LIMITS[dtype] * want.abs().clamp(min=1)
     pairs = zip(torch.autograd.grad(3 * found, inputs), torch.autograd.grad(3 * want, exact), inputs, strict=True)
     for f, w, x in pairs:
         assert f.dtype == x.dtype
@@ -44,17 +44,17 @@ def test_loss_and_gradients(rows, width, outputs, dtype):
 
 
 def test_without_gradients_nothing_is_kept(monkeypatch):
-    hidden, matrices, targets, weights = drawn(200, 8, (40,), torch.float32)
+    hidden, matrices, targets, weights = drawn(140, 8, (40,), torch.float32)
     with torch.no_grad():
         found = linear_cross_entropy(hidden, matrices, targets)
     torch.testing.assert_close(found, reference(hidden, matrices, targets).detach())
     sizes = [x.numel() for x in module._loss(hidden.detach(), matrices, targets, weights, False, False)]
-    assert sizes == [1, 200, 0, 0]
+    assert sizes == [1, 140, 0, 0]
 
 
 @pytest.mark.parametrize("frozen", ["hidden", "matrices"])
 def test_what_is_frozen_has_no_gradient(frozen):
-    hidden, matrices, targets, weights = drawn(150, 8, (40, 3), torch.float32)
+    hidden, matrices, targets, weights = drawn(130, 8, (40, 3), torch.float32)
     for x in [hidden] if frozen == "hidden" else matrices:
         x.requires_grad_(False)
     learns = [x for x in (hidden, *matrices) if x.requires_grad]
