@@ -24,7 +24,7 @@ from anyany_kernels.attention_tiles import (
     product,
     ranges,
     scores,
-    seen_product,
+    silence,
     store_tile,
     visible,
 )
@@ -59,14 +59,18 @@ def prepare(
 
 @triton.jit
 def _slopes(
-    q, keys, values, slope, lse, delta, seen, scale, cap,
+    a, b, to_a, to_b, level, mean, doubt, seen, scale, cap,
     CAPPED: tl.constexpr, MASKED: tl.constexpr, OPERAND: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Weights ``(M, N)``, and the slopes of the products of queries and keys without their scale."""
-    score, bent = scores(q, keys, scale, cap, CAPPED, OPERAND, PRECISION)
-    weights = tl.exp2(score - lse[:, None])
-    to_weights = product(slope, tl.trans(values), OPERAND, PRECISION)
-    to_scores = weights * (to_weights - delta[:, None])
+    """Weights, and the slopes of the products ``a @ b.T`` without their scale: ``(M, N)``, or ``(N, M)``.
+
+    ``a`` and ``b`` are queries and keys, ``to_a`` and ``to_b`` slopes of the output and values; or the other way round.
+    """
+    score, bent = scores(a, b, scale, cap, CAPPED, OPERAND, PRECISION)
+    if MASKED:
+        score += doubt[None, :]
+    weights = tl.exp2(score - level)
+    to_scores = weights * (product(to_a, tl.trans(to_b), OPERAND, PRECISION) - mean)
     if CAPPED:
         to_scores *= bent
     if MASKED:
@@ -77,7 +81,7 @@ def _slopes(
 
 @triton.jit
 def _query_step(
-    q, slope, lse, delta, sum_q, k, v, k_row, v_row, start, stop, low, high, scale, cap,
+    q, slope, level, mean, sum_q, k, v, k_row, v_row, start, stop, low, high, scale, cap,
     WIDTH: tl.constexpr, PADDED: tl.constexpr, BLOCK_N: tl.constexpr, CAPPED: tl.constexpr, MASKED: tl.constexpr,
     OPERAND: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -85,11 +89,12 @@ def _query_step(
     key = start + tl.arange(0, BLOCK_N)
     keys = load_tile(k, key * k_row, key < stop, WIDTH, PADDED, MASKED)
     values = load_tile(v, key * v_row, key < stop, WIDTH, PADDED, MASKED)
-    seen = visible(key, low, high)
-    _, to_scores = _slopes(q, keys, values, slope, lse, delta, seen, scale, cap, CAPPED, MASKED, OPERAND, PRECISION)
+    clean, doubt = keys, key
     if MASKED:
-        return sum_q + seen_product(to_scores.to(keys.dtype), keys, seen, OPERAND, PRECISION)
-    return sum_q + product(to_scores.to(keys.dtype), keys, OPERAND, PRECISION)
+        clean, doubt = silence(keys)
+    _, to_scores = _slopes(q, keys, slope, values, level[:, None], mean[:, None], doubt, visible(key, low, high),
+                           scale, cap, CAPPED, MASKED, OPERAND, PRECISION)  # fmt: skip
+    return sum_q + product(to_scores.to(clean.dtype), clean, OPERAND, PRECISION)
 
 
 @triton.jit(do_not_specialize=["rows"])
@@ -173,21 +178,19 @@ def _key_step(
     slopes = load_tile(slope, at * WIDTH, real, WIDTH, PADDED, True)
     level = load_level(lse, at, real)
     mean = tl.load(delta + at, mask=real, other=0.0)
-    seen = real[:, None] & (key[None, :] < 0)
+    seen = key[:, None] < 0 * row[None, :]
+    doubt = mean
     if MASKED:
+        queries, doubt = silence(queries)
+        slopes, doubtful = silence(slopes)
+        doubt += doubtful
         for KIND in tl.static_range(2):
             low, high = ranges(intervals, row, real, KIND)
-            seen = seen | visible(key, low, high)
-    weights, to_scores = _slopes(
-        queries, keys, values, slopes, level, mean, seen, scale, cap, CAPPED, MASKED, OPERAND, PRECISION
-    )
-    weights, to_scores = tl.trans(weights.to(keys.dtype)), tl.trans(to_scores.to(keys.dtype))
-    if MASKED:
-        seen = tl.trans(seen)
-        return (sum_k + seen_product(to_scores, queries, seen, OPERAND, PRECISION),
-                sum_v + seen_product(weights, slopes, seen, OPERAND, PRECISION))  # fmt: skip
-    return (sum_k + product(to_scores, queries, OPERAND, PRECISION),
-            sum_v + product(weights, slopes, OPERAND, PRECISION))  # fmt: skip
+            seen = seen | ((key[:, None] >= low[None, :]) & (key[:, None] < high[None, :]))
+    weights, to_scores = _slopes(keys, queries, values, slopes, level[None, :], mean[None, :], doubt, seen, scale, cap,
+                                 CAPPED, MASKED, OPERAND, PRECISION)  # fmt: skip
+    return (sum_k + product(to_scores.to(queries.dtype), queries, OPERAND, PRECISION),
+            sum_v + product(weights.to(slopes.dtype), slopes, OPERAND, PRECISION))  # fmt: skip
 
 
 @triton.jit(do_not_specialize=["rows", "count", "tiles"])

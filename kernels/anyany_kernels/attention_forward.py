@@ -21,7 +21,7 @@ from anyany_kernels.attention_tiles import (
     product,
     ranges,
     scores,
-    seen_product,
+    silence,
     store_tile,
     visible,
 )
@@ -40,21 +40,18 @@ def _step(
     key = start + tl.arange(0, BLOCK_N)
     keys = load_tile(k, key * k_row, key < stop, WIDTH, PADDED, MASKED)
     score, _ = scores(q, keys, scale, cap, CAPPED, OPERAND, PRECISION)  # (M, N)
+    values = load_tile(v, key * v_row, key < stop, WIDTH, PADDED, MASKED)
     if MASKED:
-        seen = visible(key, low, high)
-        score = tl.where(seen, score, -float("inf"))
+        values, doubt = silence(values)
+        score = tl.where(visible(key, low, high), score + doubt[None, :], -float("inf"))
     highest = tl.maximum(top, tl.max(score, axis=1))
     level = highest
     if MASKED:  # -inf minus -inf would be NaN
         level = tl.where(highest == -float("inf"), 0.0, highest)
     weights = tl.exp2(score - level[:, None])
     shrink = tl.exp2(top - level)
-    values = load_tile(v, key * v_row, key < stop, WIDTH, PADDED, MASKED)
-    if MASKED:
-        added = seen_product(weights.to(values.dtype), values, seen, OPERAND, PRECISION)
-    else:
-        added = product(weights.to(values.dtype), values, OPERAND, PRECISION)
-    return highest, total * shrink + tl.sum(weights, axis=1), mixed * shrink[:, None] + added
+    mixed = mixed * shrink[:, None] + product(weights.to(values.dtype), values, OPERAND, PRECISION)
+    return highest, total * shrink + tl.sum(weights, axis=1), mixed
 
 
 @triton.jit(do_not_specialize=["rows"])
@@ -92,7 +89,9 @@ def attend(
     tl.store(lse + at, (top + tl.log2(total)) * LN2, mask=real)
 
 
-def forward(q: Tensor, k: Tensor, v: Tensor, intervals: Tensor, scale: float, cap: float | None) -> tuple[Tensor, Tensor]:
+def forward(
+    q: Tensor, k: Tensor, v: Tensor, intervals: Tensor, scale: float, cap: float | None
+) -> tuple[Tensor, Tensor]:
     """``(T, H, Dh)`` and the log-sum-exp of each row's scores ``(T, H)`` in float32; -inf where it sees no key."""
     rows, heads, width = q.shape
     out = q.new_empty(rows, heads, width)

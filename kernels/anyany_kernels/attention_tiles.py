@@ -95,17 +95,15 @@ def product(a, b, OPERAND: tl.constexpr, PRECISION: tl.constexpr):
 
 
 @triton.jit
-def seen_product(weights, x, seen, OPERAND: tl.constexpr, PRECISION: tl.constexpr):
-    """``weights @ x`` for ``(M, N)`` and ``(N, D)``, where a line gets nothing of what it does not see.
+def silence(x):
+    """``x (N, D)`` without what is not finite, and for each of its vectors 0, or NaN where something was taken out.
 
-    A weight of zero does not silence NaN or infinity. So they are taken out of the product, and lines that see one
-    become NaN.
+    A weight of zero does not silence NaN or infinity. So they must not be in a product with lines that do not see
+    them; the NaN, added to the scores before these are masked, brings them back to the lines that do.
     """
     finite = tl.abs(x.to(tl.float32)) < float("inf")
-    broken = tl.min(finite.to(tl.int32), axis=1) == 0  # (N,)
-    spoiled = tl.max((seen & broken[None, :]).to(tl.int32), axis=1) > 0  # (M,)
-    out = product(weights, tl.where(finite, x, 0.0).to(x.dtype), OPERAND, PRECISION)
-    return tl.where(spoiled[:, None], float("nan"), out)
+    doubt = tl.where(tl.min(finite.to(tl.int32), axis=1) > 0, 0.0, float("nan"))
+    return tl.where(finite, x, 0.0).to(x.dtype), doubt
 
 
 @triton.jit
