@@ -12,7 +12,7 @@ if not torch.cuda.is_available():
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # numpy warns where a GPU writes infinity or NaN, as a kernel may for keys that no row sees
+    """Numpy warns where a GPU writes infinity or NaN, as a kernel may for keys that no row sees."""
     config.addinivalue_line("filterwarnings", "ignore::RuntimeWarning:triton.runtime.interpreter")
     config.addinivalue_line("filterwarnings", "ignore:Conversion of an array:DeprecationWarning")  # its loops
 

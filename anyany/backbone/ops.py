@@ -1,8 +1,8 @@
 """``interval_attention``: the one attention primitive, and the choice of its implementation.
 
-On a GPU it is the Triton kernel of ``anyany-kernels``, where that is installed and can run; everywhere else, and for what
-the kernel does not hold, it is the operations of PyTorch. ``ANYANY_ATTENTION=triton`` asks for the kernel, and is an error
-where it cannot run; ``ANYANY_ATTENTION=torch`` leaves it out.
+On a GPU it is the Triton kernel of ``anyany-kernels``, where that is installed and can run. Everywhere else, and for
+what the kernel does not hold, it is made of PyTorch's operations. ``ANYANY_ATTENTION=triton`` asks for the kernel, and
+is an error where it cannot run; ``ANYANY_ATTENTION=torch`` leaves it out.
 
 Shapes: T query rows, S keys, H query heads, Hkv key heads, Dh head width.
 """
@@ -41,7 +41,7 @@ def attention_kernel(device: str) -> tuple[ModuleType | None, str]:
         from anyany_kernels import interval_attention
         from anyany_kernels.device import architecture
 
-        return interval_attention, f"interval attention runs in Triton, with the tiles of {architecture(torch.device(device))}"
+        return interval_attention, f"attention runs in Triton, with the tiles of {architecture(torch.device(device))}"
     except (ImportError, RuntimeError) as error:  # a package is missing, or the device is too old
         if asked:
             raise KernelError(f"{VARIABLE}=triton: the kernel cannot run: {error}; unset the variable") from error

@@ -1,4 +1,4 @@
-"""``python -m anyany_kernels.aot``: compile every kernel for every architecture, without a GPU, and print what it takes.
+"""``python -m anyany_kernels.aot``: compile all kernels for all architectures, without a GPU, and print what they take.
 
 The table holds registers of a thread, bytes of them that are spilled to memory, and shared memory of a program. A
 kernel that spills, or that asks for more shared memory than the architecture has, makes the command fail.
@@ -21,8 +21,15 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from anyany_kernels import attention_backward, attention_decode, attention_forward, gated, linear_cross_entropy
-from anyany_kernels import rms_norm, rope
+from anyany_kernels import (
+    attention_backward,
+    attention_decode,
+    attention_forward,
+    gated,
+    linear_cross_entropy,
+    rms_norm,
+    rope,
+)
 from anyany_kernels.attention_table import DECODE, FORWARD, KEYS, QUERIES, choose, fixed
 from anyany_kernels.device import INTERPRETED, LIMITS
 from anyany_kernels.errors import KernelUnavailableError

@@ -77,12 +77,12 @@ def attend(
         first, stop, before, full, masked = key_tiles(low, high, real, BLOCK_N)
         for i in tl.range(0, masked):
             start = first + tl.where(i < before, i, i + full) * BLOCK_N
-            top, total, mixed = _step(queries, top, total, mixed, k, v, k_row, v_row, start, stop, low, high, scale, cap,
-                                      WIDTH, PADDED, BLOCK_N, CAPPED, True, OPERAND, PRECISION)  # fmt: skip
+            top, total, mixed = _step(queries, top, total, mixed, k, v, k_row, v_row, start, stop, low, high, scale,
+                                      cap, WIDTH, PADDED, BLOCK_N, CAPPED, True, OPERAND, PRECISION)  # fmt: skip
         for i in tl.range(0, full):
             start = first + (before + i) * BLOCK_N
-            top, total, mixed = _step(queries, top, total, mixed, k, v, k_row, v_row, start, stop, low, high, scale, cap,
-                                      WIDTH, PADDED, BLOCK_N, CAPPED, False, OPERAND, PRECISION)  # fmt: skip
+            top, total, mixed = _step(queries, top, total, mixed, k, v, k_row, v_row, start, stop, low, high, scale,
+                                      cap, WIDTH, PADDED, BLOCK_N, CAPPED, False, OPERAND, PRECISION)  # fmt: skip
     total = tl.where(sees, total, 1.0)
     at = row * HEADS + head
     store_tile(out, at * WIDTH, mixed / total[:, None], real, WIDTH, PADDED)

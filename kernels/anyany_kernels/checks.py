@@ -23,7 +23,7 @@ def check_floats(kernel: str, **tensors: Tensor) -> None:
     """
     (first, model), *_ = tensors.items()
     if model.dtype not in FLOATS:
-        raise KernelTypeError(f"{kernel}: expected float16, bfloat16 or float32, got {model.dtype} for {first}; cast it")
+        raise KernelTypeError(f"{kernel}: expected float16, bfloat16 or float32, got {model.dtype} for {first}")
     for name, x in tensors.items():
         if x.dtype != model.dtype:
             raise KernelTypeError(f"{kernel}: {first} is {model.dtype}, {name} is {x.dtype}; cast one of them")

@@ -121,9 +121,7 @@ def _check(hidden: Tensor, matrices: Sequence[Tensor], targets: Tensor, weights:
                               f"got {targets.dtype} and {weights.dtype}; cast them")  # fmt: skip
 
 
-def _empty(
-    hidden: Tensor, outputs: int, to_hidden: bool, to_matrices: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _empty(hidden: Tensor, outputs: int, to_hidden: bool, to_matrices: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     wide = {"dtype": torch.float32}
     return (hidden.new_empty((), **wide), hidden.new_empty(len(hidden), **wide),
             hidden.new_empty(hidden.shape if to_hidden else 0),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from anyany_kernels import aot
 from anyany_kernels.errors import KernelUnavailableError
 

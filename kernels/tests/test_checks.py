@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from anyany_kernels.checks import check_floats, check_place, check_shape
 from anyany_kernels.errors import KernelTypeError, KernelUnavailableError, KernelValueError
 

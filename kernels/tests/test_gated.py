@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+
 from anyany_kernels import gated as module
 from anyany_kernels.errors import KernelTypeError, KernelValueError
 from anyany_kernels.gated import geglu, swiglu

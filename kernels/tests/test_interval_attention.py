@@ -6,14 +6,15 @@ import math
 
 import pytest
 import torch
-from anyany_kernels import attention_backward, attention_decode, attention_table
-from anyany_kernels import interval_attention as module
-from anyany_kernels.attention_forward import forward
-from anyany_kernels.errors import KernelTypeError, KernelUnavailableError, KernelValueError
-from anyany_kernels.interval_attention import interval_attention
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+
+from anyany_kernels import attention_backward, attention_decode, attention_table
+from anyany_kernels import interval_attention as module
+from anyany_kernels.attention_forward import forward
+from anyany_kernels.errors import KernelTypeError, KernelValueError
+from anyany_kernels.interval_attention import interval_attention
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 LIMITS = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}
@@ -129,8 +130,8 @@ def error(found: Tensor, want: Tensor) -> float:
 
 
 def a_few(intervals: Tensor) -> slice:
-    """Rows from first to last; the interpreter takes milliseconds for each."""
-    return slice(len(intervals) and (len(intervals) - 1) % max(1, len(intervals) // 4), None, max(1, len(intervals) // 4))
+    """The first row and some behind it: the interpreter takes long for each."""
+    return slice(None, None, max(1, len(intervals) // 5))
 
 
 def check(intervals: Tensor, kv_heads=1, group=2, width=64, dtype=torch.float32, keys=None, **options) -> None:
@@ -145,7 +146,8 @@ def check(intervals: Tensor, kv_heads=1, group=2, width=64, dtype=torch.float32,
     for name, f, w, s in zip(NAMES, results(interval_attention, inputs, slope, intervals, **options), want, same,
                              strict=True):  # fmt: skip
         assert error(f, w) <= LIMITS[dtype], name
-        assert (f - w).abs().max() <= 2 * (s - w).abs().max() + 4 * torch.finfo(dtype).eps * w.abs().max().clamp(min=1.0), name
+        rounding = torch.finfo(dtype).eps * w.abs().max().clamp(min=1.0)
+        assert (f - w).abs().max() <= 2 * (s - w).abs().max() + 4 * rounding, name
     some = a_few(intervals)
     with torch.no_grad():
         split = interval_attention(inputs[0][some], *inputs[1:], intervals[some], **options)
@@ -393,5 +395,3 @@ def test_too_many_elements_are_refused(monkeypatch):
     monkeypatch.setattr("anyany_kernels.checks.LARGEST", 6 * 4 * 16)
     with pytest.raises(KernelValueError, match="q reaches over 384 elements"):
         refused()
-
-

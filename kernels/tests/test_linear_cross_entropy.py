@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+
 from anyany_kernels import linear_cross_entropy as module
 from anyany_kernels.errors import KernelTypeError, KernelValueError
 from anyany_kernels.linear_cross_entropy import linear_cross_entropy

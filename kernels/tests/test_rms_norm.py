@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+
 from anyany_kernels import rms_norm as module
 from anyany_kernels.errors import KernelTypeError, KernelValueError
 from anyany_kernels.rms_norm import add_rms_norm, rms_norm

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from anyany_kernels import rope as module
 from anyany_kernels.errors import KernelTypeError, KernelValueError
 from anyany_kernels.rope import rope

@@ -120,10 +120,11 @@ SAME = """
 """
 
 
+@pytest.mark.slow
 def test_the_core_computes_the_same_through_the_kernel():
     """Training, a prompt and rows behind it over a pool; and float64, which the kernel leaves to PyTorch."""
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(SAME)], env=environment, capture_output=True, text=True,
-                          check=False)  # fmt: skip
+    command = [sys.executable, "-c", textwrap.dedent(SAME)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
