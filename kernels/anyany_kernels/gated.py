@@ -13,6 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from anyany_kernels.checks import check_floats
+from anyany_kernels.device import on
 from anyany_kernels.errors import KernelValueError
 
 BLOCK = 1024
@@ -98,7 +99,8 @@ def _gate(gate_up: Tensor, form: str) -> Tensor:
     out = _empty(gate_up)
     if out.numel():
         width = out.shape[-1]
-        gate_forward[out.numel() // width, triton.cdiv(width, BLOCK)](gate_up, out, width, FORM=form, BLOCK=BLOCK)
+        with on(out.device):
+            gate_forward[out.numel() // width, triton.cdiv(width, BLOCK)](gate_up, out, width, FORM=form, BLOCK=BLOCK)
     return out
 
 
@@ -116,9 +118,10 @@ def _gate_backward(slope: Tensor, gate_up: Tensor, form: str) -> Tensor:
     slope, gate_up = slope.contiguous(), gate_up.contiguous()
     to_gate_up, width = gate_up.new_empty(gate_up.shape), slope.shape[-1]
     if slope.numel():
-        gate_backward[slope.numel() // width, triton.cdiv(width, BLOCK)](
-            slope, gate_up, to_gate_up, width, FORM=form, BLOCK=BLOCK
-        )
+        with on(slope.device):
+            gate_backward[slope.numel() // width, triton.cdiv(width, BLOCK)](
+                slope, gate_up, to_gate_up, width, FORM=form, BLOCK=BLOCK
+            )
     return to_gate_up
 
 

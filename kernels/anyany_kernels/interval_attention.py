@@ -20,6 +20,7 @@ from anyany_kernels.attention_decode import decode
 from anyany_kernels.attention_forward import forward
 from anyany_kernels.attention_table import WIDEST, padded
 from anyany_kernels.checks import FLOATS, check_floats, check_place, check_shape
+from anyany_kernels.device import on
 from anyany_kernels.errors import KernelTypeError, KernelValueError
 
 NAME = "interval_attention"
@@ -89,7 +90,9 @@ def _check(q: Tensor, k: Tensor, v: Tensor, intervals: Tensor, cap: float | None
 def _forward(
     q: Tensor, k: Tensor, v: Tensor, intervals: Tensor, scale: float, cap: float | None
 ) -> tuple[Tensor, Tensor]:
-    return forward(q, k, v, _check(q, k, v, intervals, cap), scale, cap)
+    intervals = _check(q, k, v, intervals, cap)
+    with on(q.device):
+        return forward(q, k, v, intervals, scale, cap)
 
 
 @_forward.register_fake
@@ -103,7 +106,8 @@ def _backward(
     scale: float, cap: float | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     intervals = _check(q, k, v, intervals, cap)
-    return backward(slope.contiguous(), q, k, v, out, lse, intervals, scale, cap)
+    with on(q.device):
+        return backward(slope.contiguous(), q, k, v, out, lse, intervals, scale, cap)
 
 
 @_backward.register_fake
@@ -116,7 +120,9 @@ def _(
 
 @torch.library.custom_op("anyany_kernels::interval_attention_decode", mutates_args=())
 def _decode(q: Tensor, k: Tensor, v: Tensor, intervals: Tensor, scale: float, cap: float | None) -> Tensor:
-    return decode(q, k, v, _check(q, k, v, intervals, cap), scale, cap)
+    intervals = _check(q, k, v, intervals, cap)
+    with on(q.device):
+        return decode(q, k, v, intervals, scale, cap)
 
 
 @_decode.register_fake

@@ -10,6 +10,7 @@ Shapes: n rows, D width, V outputs of all matrices together, c rows of a chunk.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ import triton.language as tl
 from torch import Tensor
 
 from anyany_kernels.checks import check_floats, check_place, check_shape
+from anyany_kernels.device import on
 from anyany_kernels.errors import KernelTypeError, KernelValueError
 
 NAME = "linear_cross_entropy"
@@ -86,17 +88,18 @@ def _loss(
     matrix_slope.zero_()
     size = max(FEWEST, triton.cdiv(hidden.numel(), outputs))  # a chunk's logits are as many as all hidden states
     buffer = hidden.new_empty(min(size, len(hidden)), outputs)
-    ends = torch.tensor([0, *map(len, matrices)]).cumsum(0).tolist()
+    ends = list(accumulate(map(len, matrices), initial=0))
     parts = list(zip(matrices, ends, ends[1:], strict=False))
     for start in range(0, len(hidden), size):
         x = hidden[start : start + size]  # (c, D)
         logits = buffer[: len(x)]
         for matrix, low, high in parts:
             torch.mm(x, matrix.mT, out=logits[:, low:high])
-        row_losses[(len(x),)](
-            logits, targets[start:], weights[start:], losses[start:], outputs, outputs,
-            SLOPES=to_hidden or to_matrices, BLOCK=min(4096, triton.next_power_of_2(outputs)), num_warps=8,
-        )  # fmt: skip
+        with on(x.device):
+            row_losses[(len(x),)](
+                logits, targets[start:], weights[start:], losses[start:], outputs, outputs,
+                SLOPES=to_hidden or to_matrices, BLOCK=min(4096, triton.next_power_of_2(outputs)), num_warps=8,
+            )  # fmt: skip
         if to_hidden:
             hidden_slope[start : start + size] = sum(logits[:, low:high] @ matrix for matrix, low, high in parts)
         if to_matrices:

@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from anyany_kernels.checks import check_floats, check_shape
-from anyany_kernels.device import processors
+from anyany_kernels.device import on, processors
 from anyany_kernels.errors import KernelValueError
 
 WIDEST = 32768
@@ -118,10 +118,11 @@ def _norm(x: Tensor, residual: Tensor | None, weight: Tensor, eps: float) -> tup
     rows = x.numel() // x.shape[-1]
     out, total, inverse = _empty(x, residual)
     if rows:
-        norm_forward[(triton.cdiv(rows, sizes["ROWS"]),)](
-            x, x if residual is None else residual, weight.contiguous(), out, total, inverse, rows, eps,
-            ADDS=residual is not None, **sizes,
-        )  # fmt: skip
+        with on(x.device):
+            norm_forward[(triton.cdiv(rows, sizes["ROWS"]),)](
+                x, x if residual is None else residual, weight.contiguous(), out, total, inverse, rows, eps,
+                ADDS=residual is not None, **sizes,
+            )  # fmt: skip
     return out, total, inverse
 
 
@@ -144,10 +145,11 @@ def _norm_backward(
     programs = min(tiles, 4 * processors(x.device))
     to_weight = x.new_empty(programs, x.shape[-1], dtype=torch.float32)
     if rows:
-        norm_backward[(programs,)](
-            slope, slope if through is None else through.contiguous(), x, weight.contiguous(), inverse, to_x, to_weight,
-            rows, tiles, ADDS=through is not None, **sizes,
-        )  # fmt: skip
+        with on(x.device):
+            norm_backward[(programs,)](
+                slope, slope if through is None else through.contiguous(), x, weight.contiguous(), inverse, to_x,
+                to_weight, rows, tiles, ADDS=through is not None, **sizes,
+            )  # fmt: skip
     return to_x, to_weight.sum(0).to(weight.dtype)
 
 

@@ -16,6 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from anyany_kernels.checks import check_floats, check_place, check_shape
+from anyany_kernels.device import on
 from anyany_kernels.errors import KernelTypeError, KernelValueError
 
 TILE = 2048
@@ -79,9 +80,10 @@ def _turn(x: Tensor, cos: Tensor, sin: Tensor, direction: float) -> Tensor:
     out = x.new_empty(x.shape)
     if out.numel():
         sizes = tile(*x.shape[1:])
-        turn[len(x), triton.cdiv(x.shape[1], sizes["BLOCK"])](
-            x, cos.contiguous(), sin.contiguous(), out, *x.stride()[:2], direction, **sizes
-        )
+        with on(x.device):
+            turn[len(x), triton.cdiv(x.shape[1], sizes["BLOCK"])](
+                x, cos.contiguous(), sin.contiguous(), out, *x.stride()[:2], direction, **sizes
+            )
     return out
 
 
