@@ -1,7 +1,8 @@
 """``python -m anyany_kernels.aot``: compile all kernels for all architectures, without a GPU, and print what they take.
 
-The table holds registers of a thread, bytes of them that are spilled to memory, and shared memory of a program. A
-kernel that spills, or that asks for more shared memory than the architecture has, makes the command fail.
+The table holds registers of a thread, bytes of them that are spilled to memory, and shared memory of a program. The
+command fails where a kernel asks for more shared memory than the architecture has, and where a main configuration
+spills: all kernels in half precision, those of attention up to a head width of 128.
 """
 
 from __future__ import annotations
@@ -136,9 +137,9 @@ def _read_cubin(asm: dict[str, Any]) -> tuple[int, int]:
 
 
 def _read_amdgcn(asm: dict[str, Any]) -> tuple[int, int]:
+    """Vector registers and scratch memory; scalar registers are spilled into vector registers."""
     text = asm["amdgcn"]
-    spilled = _number(r"\.vgpr_spill_count:\s*(\d+)", text) + _number(r"\.sgpr_spill_count:\s*(\d+)", text)
-    return _number(r"\.vgpr_count:\s*(\d+)", text), 4 * spilled
+    return _number(r"\.vgpr_count:\s*(\d+)", text), _number(r"\.private_segment_fixed_size:\s*(\d+)", text)
 
 
 def _number(pattern: str, text: str) -> int:
@@ -164,10 +165,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             jobs = [(width, job) for width in chosen.width for job in attention_jobs(arch, dtype, width)]
             for width, job in [*jobs, *((WIDTH, job) for job in companion_jobs())]:
                 usage = compile_job(job, TARGETS[arch], dtype)
-                wrong = usage.spills > 0 or usage.shared > LIMITS[arch]
+                main = dtype.itemsize == 2 and (width <= 128 or width == WIDTH)
+                wrong = usage.shared > LIMITS[arch] or (main and usage.spills > 0)
                 bad += wrong
                 print(_line(arch, name, width, job, usage) + (" <-- too much" if wrong else ""), flush=True)
-    print(f"{bad} kernels spill or do not fit" if bad else "no kernel spills, and all fit")
+    print(f"{bad} kernels spill or do not fit" if bad else "all kernels fit, and no main configuration spills")
     return 1 if bad else 0
 
 

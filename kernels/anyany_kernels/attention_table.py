@@ -1,7 +1,8 @@
 """Tile sizes of interval attention by kernel, architecture, bytes of an element, and head width.
 
-Nothing is tuned at run time. The sizes are the largest that compile without spills into the shared memory of the
-architecture (``python -m anyany_kernels.aot``); none has been timed on a GPU yet.
+Nothing is tuned at run time. The sizes fit the shared memory of the architecture, and those of the main
+configurations, half precision up to a head width of 128, spill no register (``python -m anyany_kernels.aot``). None has
+been timed on a GPU yet.
 """
 
 from __future__ import annotations
@@ -38,54 +39,38 @@ Table = dict[tuple[int, int], Config]
 """By bytes of an element and padded head width."""
 
 
-def _table(half64: Config, half128: Config, half256: Config, full64: Config, full128: Config, full256: Config) -> Table:
-    return {(2, 64): half64, (2, 128): half128, (2, 256): half256,
-            (4, 64): full64, (4, 128): full128, (4, 256): full256}  # fmt: skip
+def _table(*configs: tuple[int, int, int, int]) -> Table:
+    """Head widths 64, 128 and 256 in 2 bytes, then in 4."""
+    keys = [(size, width) for size in (2, 4) for width in (64, 128, 256)]
+    return {key: Config(*config) for key, config in zip(keys, configs, strict=True)}
 
 
-_SMALL = [Config(64, 64, 4, 2), Config(64, 32, 4, 2), Config(32, 32, 4, 1),
-          Config(32, 32, 4, 2), Config(32, 32, 4, 1), Config(16, 16, 4, 1)]  # fmt: skip
-_INTERPRETER = [Config(32, 32, 4, 1)] * 6
+def _tables(ampere: Table, hopper: Table, amd: Table) -> dict[str, Table]:
+    """GPUs of one generation differ in shared memory alone, and these tiles fit the smallest of them."""
+    small = _table(*[(32, 32, 4, 1)] * 6)
+    return {"sm_80": ampere, "sm_86": ampere, "sm_90": hopper, "sm_100": hopper, "gfx942": amd, "interpreter": small}
 
-FORWARD: dict[str, Table] = {
-    "sm_80": _table(Config(128, 64, 4, 3), Config(128, 64, 8, 2), Config(64, 32, 4, 2),
-                    Config(64, 32, 4, 2), Config(64, 32, 4, 2), Config(32, 32, 4, 1)),
-    "sm_90": _table(Config(128, 128, 8, 3), Config(128, 64, 8, 3), Config(128, 64, 8, 2),
-                    Config(64, 32, 4, 2), Config(64, 32, 4, 2), Config(32, 32, 4, 1)),
-    "sm_100": _table(Config(128, 128, 8, 3), Config(128, 64, 8, 3), Config(128, 64, 8, 2),
-                     Config(64, 32, 4, 2), Config(64, 32, 4, 2), Config(32, 32, 4, 1)),
-    "sm_86": _table(*_SMALL),
-    "gfx942": _table(*_SMALL),
-    "interpreter": _table(*_INTERPRETER),
-}  # fmt: skip
-QUERIES: dict[str, Table] = {
-    "sm_80": _table(Config(128, 64, 8, 2), Config(64, 64, 8, 2), Config(32, 32, 4, 2),
-                    Config(32, 32, 4, 2), Config(32, 32, 4, 2), Config(16, 16, 4, 1)),
-    "sm_90": _table(Config(128, 64, 8, 2), Config(128, 64, 8, 2), Config(64, 32, 8, 2),
-                    Config(32, 32, 4, 2), Config(32, 32, 4, 2), Config(16, 16, 4, 1)),
-    "sm_100": _table(Config(128, 64, 8, 2), Config(128, 64, 8, 2), Config(64, 32, 8, 2),
-                     Config(32, 32, 4, 2), Config(32, 32, 4, 2), Config(16, 16, 4, 1)),
-    "sm_86": _table(*_SMALL),
-    "gfx942": _table(*_SMALL),
-    "interpreter": _table(*_INTERPRETER),
-}  # fmt: skip
+
+FORWARD = _tables(
+    _table((128, 64, 8, 2), (64, 64, 8, 2), (64, 32, 8, 1), (64, 32, 8, 1), (32, 32, 4, 1), (16, 32, 4, 1)),
+    _table((128, 128, 8, 3), (128, 64, 8, 3), (128, 32, 8, 2), (64, 32, 8, 2), (32, 32, 4, 2), (16, 32, 4, 1)),
+    _table((64, 64, 4, 1), (64, 32, 4, 1), (32, 32, 4, 1), (32, 32, 4, 1), (32, 16, 4, 1), (16, 16, 4, 1)),
+)
+QUERIES = _tables(
+    _table((64, 64, 8, 2), (64, 32, 8, 2), (32, 32, 4, 1), (32, 32, 4, 1), (32, 32, 4, 1), (16, 16, 4, 1)),
+    _table((128, 64, 8, 2), (64, 64, 8, 2), (32, 32, 4, 2), (32, 32, 4, 2), (32, 32, 4, 1), (16, 16, 4, 1)),
+    _table((64, 32, 4, 1), (32, 32, 4, 1), (32, 16, 4, 1), (32, 16, 4, 1), (16, 16, 4, 1), (16, 16, 4, 1)),
+)
 """The kernel of the queries' gradient."""
-KEYS: dict[str, Table] = {
-    "sm_80": _table(Config(64, 128, 8, 2), Config(32, 64, 4, 2), Config(32, 32, 4, 1),
-                    Config(32, 32, 4, 2), Config(32, 32, 4, 2), Config(16, 16, 4, 1)),
-    "sm_90": _table(Config(64, 128, 8, 2), Config(64, 64, 8, 2), Config(32, 32, 4, 2),
-                    Config(32, 32, 4, 2), Config(32, 32, 4, 2), Config(16, 16, 4, 1)),
-    "sm_100": _table(Config(64, 128, 8, 2), Config(64, 64, 8, 2), Config(32, 32, 4, 2),
-                     Config(32, 32, 4, 2), Config(32, 32, 4, 2), Config(16, 16, 4, 1)),
-    "sm_86": _table(*_SMALL),
-    "gfx942": _table(*_SMALL),
-    "interpreter": _table(*_INTERPRETER),
-}  # fmt: skip
+KEYS = _tables(
+    _table((64, 64, 8, 2), (32, 64, 8, 1), (16, 32, 4, 1), (32, 32, 4, 1), (16, 32, 4, 1), (16, 16, 4, 1)),
+    _table((64, 128, 8, 2), (32, 64, 8, 2), (16, 32, 4, 1), (32, 32, 4, 1), (16, 32, 4, 1), (16, 16, 4, 1)),
+    _table((32, 64, 4, 1), (16, 32, 4, 1), (16, 16, 4, 1), (16, 32, 4, 1), (16, 16, 4, 1), (16, 16, 4, 1)),
+)
 """The kernel of the keys' and values' gradients."""
-DECODE: dict[str, Table] = {name: _table(
-    Config(16, 64, 4, 2), Config(16, 64, 4, 2), Config(16, 32, 4, 2),
-    Config(16, 32, 4, 2), Config(16, 32, 4, 2), Config(16, 16, 4, 2),
-) for name in FORWARD}  # fmt: skip
+DECODE = _tables(
+    *[_table((16, 64, 4, 2), (16, 64, 4, 2), (16, 32, 4, 2), (16, 32, 4, 2), (16, 32, 4, 2), (16, 16, 4, 1))] * 3
+)
 """The kernel that splits keys; its rows are lines of one row, at least the group."""
 
 

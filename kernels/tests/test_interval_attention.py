@@ -160,15 +160,15 @@ def test_layouts(name):
     check(LAYOUTS[name])
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
 @pytest.mark.parametrize("width", [64, 80, 96, 128, 256])
 def test_widths_and_types(width, dtype):
-    check(two_way(65, (20, 45)), width=width, dtype=dtype)
+    check(two_way(19, (5, 17)), width=width, dtype=dtype)
 
 
-@pytest.mark.parametrize("width", [1, 16, 24, 80, 96, 128, 256])
-def test_widths_exactly(width):
-    check(branches(20, 33, 5), width=width)
+@pytest.mark.parametrize("width", [1, 16, 24])
+def test_narrow_heads(width):
+    check(branches(9, 8), width=width)
 
 
 @pytest.mark.parametrize(("kv_heads", "group"), [(3, 1), (2, 3), (1, 4), (1, 5), (2, 7), (1, 8), (1, 16)])
@@ -182,30 +182,30 @@ def test_scale_and_cap(options):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n", [127, 128, 129, 257, 513])
+@pytest.mark.parametrize("n", [127, 129, 257])
 def test_lengths_around_tiles(n):
     check(two_way(n, (n // 4, n // 2)), kv_heads=1, group=1)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "gfx942"])
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
 def test_with_the_tiles_of_a_gpu(monkeypatch, arch):
     for file in ("attention_forward", "attention_backward", "attention_decode"):
         monkeypatch.setattr(f"anyany_kernels.{file}.architecture", lambda device: arch)
-    check(branches(140, 133, 5), dtype=torch.bfloat16)
-    check(branches(60, 33, 5), width=128, dtype=torch.float16)
+    check(branches(70, 133, 5), dtype=torch.bfloat16)
+    check(branches(60, 9, 5), width=128, dtype=torch.float16)
 
 
 @st.composite
 def layouts(draw) -> tuple[Tensor, int]:
     """Any valid intervals over a pool: sorted cuts give two ranges that share no key, in either order."""
-    keys = draw(st.integers(1, 90))
+    keys = draw(st.integers(1, 70))
     row = st.lists(st.integers(0, keys), min_size=4, max_size=4).map(sorted)
-    cuts = draw(st.lists(st.tuples(row, st.booleans()), min_size=1, max_size=50))
+    cuts = draw(st.lists(st.tuples(row, st.booleans()), min_size=1, max_size=30))
     return rows([[[c, d], [a, b]] if turned else [[a, b], [c, d]] for (a, b, c, d), turned in cuts]), keys
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(layouts(), st.sampled_from([1, 2, 3]))
 def test_any_intervals(layout, group):
     check(layout[0], group=group, width=16, keys=layout[1])
