@@ -114,6 +114,12 @@ class GuidanceError(AnyanyError, ValueError):
     code = "missing_guidance_branch"
 
 
+class KernelError(AnyanyError, RuntimeError):
+    """A fused kernel was asked for and cannot run here; the message says why."""
+
+    code = "kernel_unavailable"
+
+
 class DistributedError(AnyanyError, RuntimeError):
     """The processes of a run do not find each other, differ, or one of them has ended."""
 

@@ -92,7 +92,7 @@ class Attention(nn.Module):
         self.query_norm, self.key_norm = query_norm, key_norm
 
     def forward(
-        self, x: Tensor, turn: tuple[Tensor, Tensor] | None, intervals: Tensor, plan: Tiles,
+        self, x: Tensor, turn: tuple[Tensor, Tensor] | None, intervals: Tensor, plan: Tiles | None,
         cache: KVPool | None, slots: slice | Tensor | None, layer: int,
     ) -> Tensor:  # fmt: skip
         """``(T, D)`` -> ``(T, D)``."""
@@ -130,7 +130,7 @@ class Block(nn.Module):
         self.ff_norm, self.ff, self.ff_after = ff_norm, ff, ff_after or nn.Identity()
 
     def forward(
-        self, x: Tensor, turn: tuple[Tensor, Tensor] | None, intervals: Tensor, plan: Tiles,
+        self, x: Tensor, turn: tuple[Tensor, Tensor] | None, intervals: Tensor, plan: Tiles | None,
         cache: KVPool | None, slots: slice | Tensor | None, layer: int,
     ) -> Tensor:  # fmt: skip
         """``(T, D)`` -> ``(T, D)``."""

@@ -66,7 +66,7 @@ class Backbone(nn.Module):
         if cache is not None and slots is not None and is_few(x):
             return norm(self.norm, few_rows(self, x, coordinates, intervals, cache, slots))
         turns = self.turns(coordinates)
-        plans: dict[int | None, tuple[Tensor, Tiles]] = {}
+        plans: dict[int | None, tuple[Tensor, Tiles | None]] = {}
         for layer, block in enumerate(self.blocks):
             reach = block.mixer.window
             if reach not in plans:

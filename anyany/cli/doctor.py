@@ -93,9 +93,11 @@ def _only_for(requirement: Requirement, extra: str) -> bool:
 
 def _kernels() -> Check:
     version = installed_version("anyany-kernels")
-    if version is None:
+    outcome = probe.attention()
+    if version is None and outcome.ok:
         return Check("kernels", "note", "anyany-kernels is not installed: PyTorch's own operations are used")
-    return Check("kernels", "ok", f"anyany-kernels {version}")
+    found = f"anyany-kernels {version or 'is not installed'}: {outcome.text}"
+    return Check("kernels", "ok" if outcome.ok else "fail", found)
 
 
 def _settings(settings: Settings, plugins: Registry) -> Iterator[Check]:

@@ -32,6 +32,17 @@ device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU onl
 print("\\n" + {_SIGN!r} + json.dumps([True, f"{{torch.__version__}}, {{device}}"]), flush=True)
 """
 
+_ATTENTION = f"""
+import json, torch
+from anyany.backbone.ops import attention_kernel
+from anyany.errors import KernelError
+try:
+    outcome = [True, attention_kernel("cuda" if torch.cuda.is_available() else "cpu")[1]]
+except KernelError as error:
+    outcome = [False, str(error)]
+print("\\n" + {_SIGN!r} + json.dumps(outcome), flush=True)
+"""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -57,6 +68,11 @@ def factories(targets: Sequence[str], seconds: float = SECONDS) -> list[Outcome]
 def torch_version() -> Outcome:
     """Version of torch and name of the GPU."""
     return _run(_TORCH, ["torch"], SECONDS)[0]
+
+
+def attention() -> Outcome:
+    """Which implementation of attention is chosen, and why."""
+    return _run(_ATTENTION, ["anyany.backbone.ops"], SECONDS)[0]
 
 
 def _run(program: str, targets: Sequence[str], seconds: float) -> list[Outcome]:

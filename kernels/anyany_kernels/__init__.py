@@ -1,1 +1,1 @@
-"""Fused GPU kernels. None is published in this version: the core runs on its own operations."""
+"""Fused kernels for anyany. Each lies in a module of its own; importing this package loads neither torch nor Triton."""

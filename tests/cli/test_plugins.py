@@ -151,8 +151,18 @@ def test_doctor_on_a_healthy_machine(site, shown):
     assert seen["component good/one"] == {
         "name": "component good/one", "status": "ok", "detail": "fake_dist_good_heavy:build", "advice": "",
     }  # fmt: skip
+    assert "PyTorch's own operations" in seen["kernels"]["detail"]
     assert seen["ANYANY_PLUGINS"]["status"] == "note"
     assert "dist-good" in seen["ANYANY_PLUGINS"]["detail"]
+
+
+def test_doctor_says_why_a_kernel_that_was_asked_for_cannot_run(site, shown, monkeypatch):
+    monkeypatch.setenv("ANYANY_ATTENTION", "triton")
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    code, found, _ = shown("doctor", "--json")
+    assert code == 1
+    assert checks(found)["kernels"]["status"] == "fail"
+    assert "ANYANY_ATTENTION=triton: the kernel cannot run" in checks(found)["kernels"]["detail"]
 
 
 @pytest.mark.slow
