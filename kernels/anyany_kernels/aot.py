@@ -8,6 +8,7 @@ spills: all kernels in half precision, those of attention up to a head width of 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -44,9 +45,11 @@ WIDTHS = (64, 80, 96, 128, 256)
 HEADS, GROUP, WIDTH, OUTPUTS = 32, 4, 4096, 32768
 """A model of common shape: query heads, those of a key head, width, vocabulary."""
 
+OF_A_MODEL = ("_row", "_head", "width", "stride", "outputs")
+"""Integers that are the same for all inputs of a model, and multiples of 16; others are lengths, compiled for none."""
 FLOATS = {"lse", "delta", "parts", "levels", "cos", "sin", "inverse", "to_weight", "losses", "weights"}
 NUMBERS = {"scale": "fp32", "cap": "fp32", "eps": "fp32", "direction": "fp32",
-           **dict.fromkeys(("rows", "count", "tiles", "splits", "width", "stride"), "i32"),
+           **dict.fromkeys(("rows", "count", "tiles", "splits", "width", "stride", "outputs"), "i32"),
            "intervals": "*i32", "edges": "*i32", "targets": "*i64"}  # fmt: skip
 
 
@@ -81,7 +84,7 @@ def attention_jobs(arch: str, dtype: torch.dtype, width: int, cap: float | None 
         constants = {**shape, **given, "BLOCK_M": config.rows, "BLOCK_N": config.keys}
         yield Job(kernel, constants, config.warps, config.stages)
     rows = choose(KEYS, arch, dtype, width).rows
-    yield Job(attention_backward.prepare, {**shape, **sizes, "BLOCK_M": rows})
+    yield Job(attention_backward.prepare, {**shape, **sizes, "BLOCK_M": rows}, 8)
     yield Job(attention_decode.merge, {**sizes, "BLOCK": attention_decode.MOST})
 
 
@@ -112,10 +115,10 @@ def compile_job(job: Job, target: GPUTarget, dtype: torch.dtype) -> Usage:
     names = job.kernel.arg_names
     signature = {name: "constexpr" if name in job.constants else _type(name, dtype) for name in names}
     aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names)
-               if signature[name].startswith("*") or name.endswith(("_row", "_head"))}  # fmt: skip
+               if signature[name].startswith("*") or name.endswith(OF_A_MODEL)}  # fmt: skip
     source = ASTSource(job.kernel, signature, job.constants, aligned)
     compiled = triton.compile(source, target=target, options={"num_warps": job.warps, "num_stages": job.stages})
-    read = _read_cubin if target.backend == "cuda" else _read_amdgcn
+    read = _read_ptx if target.backend == "cuda" else _read_amdgcn
     registers, spills = read(compiled.asm)
     return Usage(registers, spills, compiled.metadata.shared)
 
@@ -126,14 +129,19 @@ def _type(name: str, dtype: torch.dtype) -> str:
     return NUMBERS.get(name, "*fp32" if name in FLOATS else f"*{TYPES[dtype]}")
 
 
-def _read_cubin(asm: dict[str, Any]) -> tuple[int, int]:
-    """Registers and stack; the kernels hold no arrays, so that what lies on the stack are spilled registers."""
+def _read_ptx(asm: dict[str, Any]) -> tuple[int, int]:
+    """What the assembler that comes with Triton says of its registers."""
+    target = re.search(r"\.target\s+sm_(\d+)(\w*)", asm["ptx"])
+    if target is None:
+        raise KernelUnavailableError("aot: the compiler's output names no architecture; another version of Triton?")
+    tools = triton.knobs.nvidia
+    tool = tools.ptxas_blackwell if int(target[1]) >= 100 else tools.ptxas
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "kernel.cubin")
-        file.write_bytes(asm["cubin"])
-        tool = triton.knobs.nvidia.cuobjdump.path
-        text = subprocess.run([tool, "--dump-resource-usage", file], check=True, capture_output=True, text=True).stdout
-    return _number(r"REG:(\d+)", text), _number(r"STACK:(\d+)", text)
+        file = Path(folder, "kernel.ptx")
+        file.write_text(asm["ptx"])
+        command = [tool.path, "-v", f"--gpu-name=sm_{target[1]}{target[2]}", str(file), "-o", os.devnull]
+        text = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    return _number(r"Used (\d+) registers", text), _number(r"(\d+) bytes spill stores", text)
 
 
 def _read_amdgcn(asm: dict[str, Any]) -> tuple[int, int]:

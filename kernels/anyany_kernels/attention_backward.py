@@ -243,7 +243,7 @@ def backward(
     tiles = triton.cdiv(rows, by_keys.rows // group)
     delta, edges = torch.empty_like(lse), intervals.new_empty(2, 4, tiles)
     prepare[tiles, kv_heads](
-        out, slope, intervals, delta, edges, rows, **shape, WIDTH=width, PADDED=given["PADDED"], num_warps=4
+        out, slope, intervals, delta, edges, rows, **shape, WIDTH=width, PADDED=given["PADDED"], num_warps=8
     )
     steps = (*q.stride()[:2], *k.stride()[:2], *v.stride()[:2], scale, cap or 1.0)
     query_gradient[triton.cdiv(rows, by_rows.rows // group), kv_heads](

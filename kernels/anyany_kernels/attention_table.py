@@ -45,31 +45,35 @@ def _table(*configs: tuple[int, int, int, int]) -> Table:
     return {key: Config(*config) for key, config in zip(keys, configs, strict=True)}
 
 
-def _tables(ampere: Table, hopper: Table, amd: Table) -> dict[str, Table]:
+def _tables(ampere: Table, hopper: Table, blackwell: Table, amd: Table) -> dict[str, Table]:
     """GPUs of one generation differ in shared memory alone, and these tiles fit the smallest of them."""
     small = _table(*[(32, 32, 4, 1)] * 6)
-    return {"sm_80": ampere, "sm_86": ampere, "sm_90": hopper, "sm_100": hopper, "gfx942": amd, "interpreter": small}
+    nvidia = {"sm_80": ampere, "sm_86": ampere, "sm_90": hopper, "sm_100": blackwell}
+    return {**nvidia, "gfx942": amd, "interpreter": small}
 
 
 FORWARD = _tables(
-    _table((128, 64, 8, 2), (64, 64, 8, 2), (64, 32, 8, 1), (64, 32, 8, 1), (32, 32, 4, 1), (16, 32, 4, 1)),
+    _table((128, 32, 8, 2), (64, 64, 8, 2), (64, 32, 8, 1), (64, 32, 8, 1), (32, 32, 4, 1), (16, 32, 4, 1)),
     _table((128, 128, 8, 3), (128, 64, 8, 3), (128, 32, 8, 2), (64, 32, 8, 2), (32, 32, 4, 2), (16, 32, 4, 1)),
+    _table((128, 64, 8, 3), (128, 64, 8, 3), (128, 32, 8, 2), (64, 32, 8, 2), (32, 32, 4, 2), (16, 32, 4, 1)),
     _table((64, 64, 4, 1), (64, 32, 4, 1), (32, 32, 4, 1), (32, 32, 4, 1), (32, 16, 4, 1), (16, 16, 4, 1)),
 )
 QUERIES = _tables(
-    _table((64, 64, 8, 2), (64, 32, 8, 2), (32, 32, 4, 1), (32, 32, 4, 1), (32, 32, 4, 1), (16, 16, 4, 1)),
+    _table((64, 32, 8, 1), (64, 32, 8, 1), (32, 32, 4, 1), (32, 32, 4, 1), (32, 32, 4, 1), (16, 16, 4, 1)),
+    _table((128, 64, 8, 2), (64, 64, 8, 2), (32, 32, 4, 2), (32, 32, 4, 2), (32, 32, 4, 1), (16, 16, 4, 1)),
     _table((128, 64, 8, 2), (64, 64, 8, 2), (32, 32, 4, 2), (32, 32, 4, 2), (32, 32, 4, 1), (16, 16, 4, 1)),
     _table((64, 32, 4, 1), (32, 32, 4, 1), (32, 16, 4, 1), (32, 16, 4, 1), (16, 16, 4, 1), (16, 16, 4, 1)),
 )
 """The kernel of the queries' gradient."""
 KEYS = _tables(
-    _table((64, 64, 8, 2), (32, 64, 8, 1), (16, 32, 4, 1), (32, 32, 4, 1), (16, 32, 4, 1), (16, 16, 4, 1)),
+    _table((64, 32, 4, 2), (16, 64, 8, 2), (16, 32, 4, 1), (32, 32, 4, 1), (16, 32, 4, 1), (16, 16, 4, 1)),
     _table((64, 128, 8, 2), (32, 64, 8, 2), (16, 32, 4, 1), (32, 32, 4, 1), (16, 32, 4, 1), (16, 16, 4, 1)),
+    _table((64, 128, 8, 2), (32, 32, 8, 2), (16, 32, 4, 1), (32, 32, 4, 1), (16, 32, 4, 1), (16, 16, 4, 1)),
     _table((32, 64, 4, 1), (16, 32, 4, 1), (16, 16, 4, 1), (16, 32, 4, 1), (16, 16, 4, 1), (16, 16, 4, 1)),
 )
 """The kernel of the keys' and values' gradients."""
 DECODE = _tables(
-    *[_table((16, 64, 4, 2), (16, 64, 4, 2), (16, 32, 4, 2), (16, 32, 4, 2), (16, 32, 4, 2), (16, 16, 4, 1))] * 3
+    *[_table((16, 64, 4, 2), (16, 64, 4, 2), (16, 32, 4, 2), (16, 32, 4, 2), (16, 32, 4, 2), (16, 16, 4, 1))] * 4
 )
 """The kernel that splits keys; its rows are lines of one row, at least the group."""
 

@@ -62,7 +62,7 @@ def activation(x, FORM: tl.constexpr):
     return x * gate, gate + 2.0 * x * gate * (1.0 - gate) * rise
 
 
-@triton.jit(do_not_specialize=["width"])
+@triton.jit
 def gate_forward(gate_up, out, width, FORM: tl.constexpr, BLOCK: tl.constexpr):
     """A stretch of one row."""
     row = tl.program_id(0)
@@ -75,7 +75,7 @@ def gate_forward(gate_up, out, width, FORM: tl.constexpr, BLOCK: tl.constexpr):
     tl.store(out + row * width + column, (opened * up).to(out.dtype.element_ty), mask=mask)
 
 
-@triton.jit(do_not_specialize=["width"])
+@triton.jit
 def gate_backward(slope, gate_up, to_gate_up, width, FORM: tl.constexpr, BLOCK: tl.constexpr):
     """The gradient of a stretch of one row."""
     row = tl.program_id(0)

@@ -51,29 +51,29 @@ def linear_cross_entropy(
     return _loss(hidden, list(matrices), targets, weights, to_hidden, to_matrices)[0]
 
 
-@triton.jit(do_not_specialize=["count", "stride"])
-def row_losses(logits, targets, weights, losses, count, stride, SLOPES: tl.constexpr, BLOCK: tl.constexpr):
+@triton.jit
+def row_losses(logits, targets, weights, losses, outputs, stride, SLOPES: tl.constexpr, BLOCK: tl.constexpr):
     """One row of logits: its loss; with ``SLOPES`` the logits become ``weight * (probability - hit)``."""
     row = tl.program_id(0)
     logits += row * stride
     top = -float("inf")
     total = 0.0
-    for start in tl.range(0, count, BLOCK):
+    for start in tl.range(0, outputs, BLOCK):
         column = start + tl.arange(0, BLOCK)
-        x = tl.load(logits + column, mask=column < count, other=-float("inf")).to(tl.float32)
+        x = tl.load(logits + column, mask=column < outputs, other=-float("inf")).to(tl.float32)
         highest = tl.maximum(top, tl.max(x, axis=0))
         total = total * tl.exp(top - highest) + tl.sum(tl.exp(x - highest), axis=0)
         top = highest
     target = tl.load(targets + row)
-    hit = tl.load(logits + target, mask=(target >= 0) & (target < count), other=float("nan")).to(tl.float32)
+    hit = tl.load(logits + target, mask=(target >= 0) & (target < outputs), other=float("nan")).to(tl.float32)
     tl.store(losses + row, tl.log(total) + top - hit)
     if SLOPES:
         weight = tl.load(weights + row)
-        for start in tl.range(0, count, BLOCK):
+        for start in tl.range(0, outputs, BLOCK):
             column = start + tl.arange(0, BLOCK)
-            x = tl.load(logits + column, mask=column < count, other=-float("inf")).to(tl.float32)
+            x = tl.load(logits + column, mask=column < outputs, other=-float("inf")).to(tl.float32)
             slope = weight * (tl.exp(x - top) / total - (column == target).to(tl.float32))
-            tl.store(logits + column, slope.to(logits.dtype.element_ty), mask=column < count)
+            tl.store(logits + column, slope.to(logits.dtype.element_ty), mask=column < outputs)
 
 
 @torch.library.custom_op("anyany_kernels::linear_cross_entropy", mutates_args=())
@@ -87,6 +87,7 @@ def _loss(
     total, losses, hidden_slope, matrix_slope = _empty(hidden, outputs, to_hidden, to_matrices)
     matrix_slope.zero_()
     size = max(FEWEST, triton.cdiv(hidden.numel(), outputs))  # a chunk's logits are as many as all hidden states
+    size = triton.cdiv(size, 16) * 16  # so that all chunks are aligned alike
     buffer = hidden.new_empty(min(size, len(hidden)), outputs)
     ends = list(accumulate(map(len, matrices), initial=0))
     parts = list(zip(matrices, ends, ends[1:], strict=False))

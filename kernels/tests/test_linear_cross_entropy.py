@@ -114,5 +114,7 @@ def test_the_operator_is_registered_right(asked):
 )
 def test_bad_input_is_refused(changes, kind, text):
     given = {"hidden": torch.zeros(4, 8), "matrices": [torch.zeros(5, 8)], "targets": torch.zeros(4, dtype=torch.long)}
+    given = {name: [m.to(DEVICE) for m in x] if name == "matrices" else x.to(DEVICE)
+             for name, x in (given | changes).items()}  # fmt: skip
     with pytest.raises(kind, match=text):
-        linear_cross_entropy(**given | changes)
+        linear_cross_entropy(**given)

@@ -69,4 +69,4 @@ def test_the_operator_is_registered_right():
 )
 def test_bad_input_is_refused(x, table, kind, text):
     with pytest.raises(kind, match=text):
-        rope(x, table, table)
+        rope(x.to(DEVICE), table.to(DEVICE), table.to(DEVICE))
