@@ -5,7 +5,6 @@ Shapes: T rows, D model width, H query heads, Hkv key heads, Dh head width, S ke
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
@@ -74,7 +73,9 @@ class Attention(nn.Module):
         out_bias: Of the output projection.
         query_norm: Normalises queries per head, or ``None``; likewise ``key_norm``.
         window: Rows that a row sees, itself included; ``None`` is all.
-        rotary: Which rotary embedding of the backbone turns queries and keys, if any.
+        rotary: What turns queries and keys: ``None``, the rotary embedding of the backbone; ``local``, its local one;
+            ``none``, nothing.
+        turned: Numbers of a head that are turned; ``None`` is all.
         scale: Of the scores; ``None`` is ``1 / sqrt(Dh)``.
         softcap: Scores s become ``softcap * tanh(s / softcap)`` (Gemma 2, arXiv 2408.00118); ``None`` leaves them.
     """
@@ -82,11 +83,12 @@ class Attention(nn.Module):
     def __init__(
         self, width: int, *, heads: int, kv_heads: int, head_dim: int, bias: bool = False, out_bias: bool = False,
         query_norm: nn.Module | None = None, key_norm: nn.Module | None = None, window: int | None = None,
-        rotary: Literal["main", "local"] | None = "main", scale: float | None = None, softcap: float | None = None,
+        rotary: Literal["local", "none"] | None = None, turned: int | None = None, scale: float | None = None,
+        softcap: float | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.heads, self.kv_heads, self.head_dim, self.window = heads, kv_heads, head_dim, window
-        self.rotary, self.scale, self.softcap = rotary, scale or 1.0 / math.sqrt(head_dim), softcap
+        self.rotary, self.turned, self.scale, self.softcap = rotary, turned, scale, softcap
         self.qkv = nn.Linear(width, (heads + 2 * kv_heads) * head_dim, bias=bias)
         self.out = nn.Linear(heads * head_dim, width, bias=out_bias)
         self.query_norm, self.key_norm = query_norm, key_norm
@@ -100,8 +102,10 @@ class Attention(nn.Module):
         both, v = qkv[:, : self.heads + self.kv_heads], qkv[:, self.heads + self.kv_heads :]
         if self.query_norm is not None and self.key_norm is not None:
             both = torch.cat([self.query_norm(both[:, : self.heads]), self.key_norm(both[:, self.heads :])], 1)
-        if turn is not None:
+        if turn is not None and self.turned is None:
             both = rotate(both, *turn)
+        elif turn is not None:
+            both = torch.cat([rotate(both[..., : self.turned], *turn), both[..., self.turned :]], -1)
         q, k = both[:, : self.heads], both[:, self.heads :]  # (T, H, Dh), (T, Hkv, Dh)
         if cache is not None and slots is not None:
             k, v = cache.write(layer, slots, k, v)  # (S, Hkv, Dh)
@@ -113,11 +117,11 @@ class Block(nn.Module):
     """Residual block: mixer, then feed-forward.
 
     Args:
-        mixer_norm: Before the mixer; ``nn.Identity`` where there is none, likewise for the other norms.
+        mixer_norm: Before the mixer; ``nn.Identity`` where there is none, likewise ``ff_norm``.
         mixer: Attention.
-        mixer_after: Norm of what the mixer adds.
         ff_norm: Before the feed-forward.
         ff: Feed-forward.
+        mixer_after: Norm of what the mixer adds, or ``None``; likewise ``ff_after``.
         ff_after: Norm of what the feed-forward adds.
     """
 
@@ -126,13 +130,15 @@ class Block(nn.Module):
         mixer_after: nn.Module | None = None, ff_after: nn.Module | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.mixer_norm, self.mixer, self.mixer_after = mixer_norm, mixer, mixer_after or nn.Identity()
-        self.ff_norm, self.ff, self.ff_after = ff_norm, ff, ff_after or nn.Identity()
+        self.mixer_norm, self.mixer, self.ff_norm, self.ff = mixer_norm, mixer, ff_norm, ff
+        self.mixer_after, self.ff_after = mixer_after, ff_after
 
     def forward(
         self, x: Tensor, turn: tuple[Tensor, Tensor] | None, intervals: Tensor, plan: Tiles | None,
         cache: KVPool | None, slots: slice | Tensor | None, layer: int,
     ) -> Tensor:  # fmt: skip
         """``(T, D)`` -> ``(T, D)``."""
-        x = x + self.mixer_after(self.mixer(self.mixer_norm(x), turn, intervals, plan, cache, slots, layer))
-        return x + self.ff_after(self.ff(self.ff_norm(x)))
+        mixed = self.mixer(self.mixer_norm(x), turn, intervals, plan, cache, slots, layer)
+        x = x + (mixed if self.mixer_after is None else self.mixer_after(mixed))
+        fed = self.ff(self.ff_norm(x))
+        return x + (fed if self.ff_after is None else self.ff_after(fed))

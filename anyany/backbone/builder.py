@@ -172,11 +172,11 @@ def _block(config: BackboneConfig, layer: int) -> Block:
 def _mixer(config: BackboneConfig, layer: int) -> Attention:
     head_dim, kv_heads = _head_dim(config), config.kv_heads or config.heads
     window = _of_layer(config, "window", layer)
-    turned = config.positions == "rope" and layer not in config.unturned_layers
     return Attention(
         config.width, heads=config.heads, kv_heads=kv_heads, head_dim=head_dim,
         bias=config.qkv_bias, out_bias=config.out_bias, window=window or None,
-        rotary=None if not turned else "local" if config.local_theta and window else "main",
+        rotary="none" if layer in config.unturned_layers else "local" if config.local_theta and window else None,
+        turned=config.rotary_dim or None,
         scale=_of_layer(config, "score_scale", layer) or None, softcap=config.score_cap or None,
         query_norm=_head_norm(config, config.heads), key_norm=_head_norm(config, kv_heads),
     )  # fmt: skip

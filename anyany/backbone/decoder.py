@@ -44,7 +44,8 @@ class Backbone(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
-        self.norm, self.rotary, self.local_rotary, self.learned = norm, rotary, local_rotary, learned
+        self.norm, self.rotary, self.learned = norm, rotary, learned
+        self.local_rotary = local_rotary
         self.width, self.scheme, self.config = width, scheme, config
         self.recompute = False
 
@@ -81,8 +82,8 @@ class Backbone(nn.Module):
         return self.norm(x)
 
     def turns(self, coordinates: Tensor) -> dict[str | None, tuple[Tensor, Tensor]]:
-        """Cosine and sine of each rotary embedding at ``coordinates (T, 3)``, by the word of a mixer."""
-        both = {"main": self.rotary, "local": self.local_rotary}
+        """Cosine and sine of each rotary embedding at ``coordinates (T, 3)``, by what a mixer calls it."""
+        both = {None: self.rotary, "local": self.local_rotary}
         return {word: rotary(coordinates) for word, rotary in both.items() if rotary is not None}
 
     def new_pool(

@@ -10,6 +10,7 @@ Shapes: T rows, D model width, H query heads, Hkv key heads, G = H / Hkv, Dh hea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -87,7 +88,7 @@ def few_rows(
         if mixer.window not in shared.seen:
             reach = intervals if mixer.window is None else window(intervals, mixer.window, slots)
             shared.seen[mixer.window] = [_views(cache, row) for row in reach.tolist()]
-        after = parts["mixer_after"], parts["ff_after"]
+        after = parts.get("mixer_after"), parts.get("ff_after")
         x = _mix(mixer, norm(parts["mixer_norm"], x), x, after[0], shared, layer)
         x = _feed(parts["ff"], norm(parts["ff_norm"], x), x, after[1])
     return x
@@ -110,12 +111,16 @@ def _threads(count: int) -> Iterator[None]:
 
 def _turn(mixer: Attention, shared: Pass, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
     """Rotations of a head as matrices: one product turns all heads of a row. Made once for layers that are alike."""
-    key = mixer.rotary, mixer.scale
+    key = mixer.rotary, _scale(mixer)
     if key not in shared.turns:
         angles = shared.angles.get(mixer.rotary)
         keys = None if angles is None else _matrices(*angles, mixer.head_dim, dtype)
-        shared.turns[key] = None if keys is None else (keys * mixer.scale, keys)
+        shared.turns[key] = None if keys is None else (keys * _scale(mixer), keys)
     return shared.turns[key]
+
+
+def _scale(mixer: Attention) -> float:
+    return mixer.scale or 1.0 / math.sqrt(mixer.head_dim)
 
 
 def _matrices(cos: Tensor, sin: Tensor, width: int, dtype: torch.dtype) -> Tensor:
@@ -138,7 +143,7 @@ def _views(cache: KVPool, ranges: list[list[int]]) -> Seen:
     ]
 
 
-def _mix(mixer: Attention, x: Tensor, residual: Tensor, after: nn.Module, shared: Pass, layer: int) -> Tensor:
+def _mix(mixer: Attention, x: Tensor, residual: Tensor, after: nn.Module | None, shared: Pass, layer: int) -> Tensor:
     """``residual`` and ``Attention.forward`` of ``x (T, D)``, normalised by ``after``, added."""
     parts: dict[str, Any] = mixer._modules
     n, heads, kv_heads, width = len(x), mixer.heads, mixer.kv_heads, mixer.head_dim
@@ -149,7 +154,7 @@ def _mix(mixer: Attention, x: Tensor, residual: Tensor, after: nn.Module, shared
     with _threads(shared.threads):
         turn = _turn(mixer, shared, q.dtype)
         if turn is None:
-            q = q * mixer.scale
+            q = q * _scale(mixer)
         else:
             q, k = torch.bmm(q, turn[0]), torch.bmm(k, turn[1])
         if shared.targets is None:
@@ -180,18 +185,18 @@ def _scores(q: Tensor, keys: Tensor, softcap: float | None) -> Tensor:
     return scores if softcap is None else scores.div_(softcap).tanh_().mul_(softcap)
 
 
-def _feed(ff: nn.Module, x: Tensor, residual: Tensor, after: nn.Module) -> Tensor:
-    """``residual`` and a feed-forward of ``x (T, D)``, normalised by ``after``, added."""
+def _feed(ff: nn.Module, x: Tensor, residual: Tensor, after: nn.Module | None) -> Tensor:
+    """``residual`` and a feed-forward of ``x (T, D)``, normalised by ``after`` if any, added."""
     if type(ff) not in (SwiGLU, GeGLU):
-        return residual + norm(after, ff(x))
+        return residual + (ff(x) if after is None else norm(after, ff(x)))
     parts: dict[str, Any] = ff._modules
     gate, up = linear(parts["gate_up"], x).chunk(2, -1)  # (T, F) each
     return _added(parts["down"], ff.opened(gate).mul_(up), residual, after)  # type: ignore[operator]
 
 
-def _added(module: nn.Module, x: Tensor, residual: Tensor, after: nn.Module) -> Tensor:
+def _added(module: nn.Module, x: Tensor, residual: Tensor, after: nn.Module | None) -> Tensor:
     """``residual`` and a projection of ``x``, normalised by ``after``, added."""
-    return linear(module, x, residual) if type(after) is nn.Identity else residual + norm(after, linear(module, x))
+    return linear(module, x, residual) if after is None else residual + norm(after, linear(module, x))
 
 
 def linear(module: nn.Module, x: Tensor, residual: Tensor | None = None) -> Tensor:

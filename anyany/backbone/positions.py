@@ -78,10 +78,7 @@ class Rotary(nn.Module):
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn ``(T, H, Dh)`` by the angles of each row; what stands behind ``2 * angles`` numbers of a head stays."""
-    turned = 2 * cos.shape[-1]
-    if turned < x.shape[-1]:
-        return torch.cat([rotate(x[..., :turned], cos, sin), x[..., turned:]], dim=-1)
+    """Turn ``(T, H, Dh)`` by the angles of each row."""
     a, b = x.chunk(2, dim=-1)
     if not torch.is_grad_enabled() and x.dtype == cos.dtype:  # half the passes over memory
         out = torch.empty_like(x)

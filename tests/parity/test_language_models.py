@@ -66,6 +66,7 @@ def test_our_own_form_gives_the_same_bits(tmp_path, case):
             assert torch.equal(a, b)
 
 
+@pytest.mark.slow
 def test_our_own_form_needs_no_transformers(tmp_path):
     both(tmp_path / "theirs", CASES[0])[1].save(tmp_path / "ours")
     code = """
