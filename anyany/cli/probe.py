@@ -32,6 +32,18 @@ device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU onl
 print("\\n" + {_SIGN!r} + json.dumps([True, f"{{torch.__version__}}, {{device}}"]), flush=True)
 """
 
+_NATIVE = f"""
+import json
+from anyany.errors import NativeError
+try:
+    from anyany.native import library, why_not
+    found = library()
+    outcome = [found is not None, f"{{found.isa}}, {{found.path}}" if found else why_not()]
+except NativeError as error:
+    outcome = [False, str(error)]
+print("\n" + {_SIGN!r} + json.dumps(outcome), flush=True)
+"""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -57,6 +69,11 @@ def factories(targets: Sequence[str], seconds: float = SECONDS) -> list[Outcome]
 def torch_version() -> Outcome:
     """Version of torch and name of the GPU."""
     return _run(_TORCH, ["torch"], SECONDS)[0]
+
+
+def native_library() -> Outcome:
+    """Instructions and file of the native library, built if need be; or why there is none."""
+    return _run(_NATIVE, ["anyany.native"], SECONDS)[0]
 
 
 def _run(program: str, targets: Sequence[str], seconds: float) -> list[Outcome]:

@@ -22,6 +22,7 @@ from anyany.heads.guidance import combine
 from anyany.heads.linear_cross_entropy import linear_cross_entropy
 from anyany.heads.sampling import sample
 from anyany.heads.steps import Picked, Sampling
+from anyany.native import Form, product
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class TextHead(nn.Module):
     def __init__(self, vocab: int, width: int, *, tied: bool = True) -> None:
         super().__init__()
         self.vocab, self.width, self.tied = vocab, width, tied
+        self.weights: Form | None = None  # of the output matrix, as of ``Backbone``
         self.embedding = nn.Embedding(vocab, width)
         nn.init.normal_(self.embedding.weight, std=0.02)
         self.output: nn.Linear | None = None
@@ -57,7 +59,10 @@ class TextHead(nn.Module):
         return self.embedding(ids)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Hidden states ``(..., D)`` -> ``(..., V)``."""
+        """Hidden states ``(..., D)`` -> ``(..., V)``; of a few rows by the native library, where there is one."""
+        made = product(self.embedding if self.output is None else self.output, hidden, self.weights)
+        if made is not None:
+            return made
         return F.linear(hidden, self.embedding.weight) if self.output is None else self.output(hidden)
 
     def loss(self, hidden: Tensor, targets: Tensor, calls: Tensor, weights: Tensor | None = None) -> HeadLoss:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from anyany.backbone.memory_order import order_for_decoding
+from anyany.backbone.memory_order import order_by_rows, order_for_decoding
+from anyany.backbone.native import suits
 from anyany.engine import (
     Conversation,
     Engine,
@@ -54,11 +55,22 @@ class Request:
 
 def _engine(model: Model, options: dict[str, Any]) -> Engine:
     if not model.training:
-        order_for_decoding(model.matrices())
+        _order(model)
     rows, live = options.pop("cache_rows", CACHE_ROWS), options.pop("max_live", MAX_LIVE)
     return Engine(
         model.backbone, rows=whole("cache_rows", rows, 1, MAX_ROWS), max_live=whole("max_live", live, 1, MAX_ROWS)
     )
+
+
+def _order(model: Model) -> None:
+    """Matrices as whoever multiplies with them reads them: the native library by rows."""
+    if not suits(model.backbone):
+        order_for_decoding(model.matrices())
+        return
+    read = list(model.step_matrices())
+    order_by_rows(read)
+    known = {id(matrix) for matrix in read}
+    order_for_decoding(matrix for matrix in model.matrices() if id(matrix) not in known)
 
 
 def _adapters(given: Any, count: int) -> list[Any]:

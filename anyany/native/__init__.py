@@ -1,0 +1,7 @@
+"""The native library of ``anyany-kernels``: whether it is used, and weights as it reads them."""
+
+from anyany.native.choice import asked, library, why_not
+from anyany.native.product import product
+from anyany.native.weights import Form, Unfit, Weights, declined, read_by
+
+__all__ = ["Form", "Unfit", "Weights", "asked", "declined", "library", "product", "read_by", "why_not"]
