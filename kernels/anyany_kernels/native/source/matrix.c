@@ -76,6 +76,12 @@ INLINE float weight_at(const void *row, int64_t k, const int kind) {
     return kind == FLOAT32 ? ((const float *)row)[k] : from_bf16(((const uint16_t *)row)[k]);
 }
 
+/* Asks for as many bytes of the block behind this one as this one has just used. Several rows of a matrix often share a
+   page, and processors that guess page by page do not see where their reader goes: of int4 three times as much comes in. */
+INLINE void fetch(const char *from, const int64_t bytes) {
+    for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(from + line, 0, 2);
+}
+
 /* n rows from row on times outs outputs from out on; kind, n and outs are constants wherever this is called. */
 INLINE void block_of_floats(Product p, int64_t row, int64_t out, const int kind, const int n, const int outs) {
     int64_t columns = p.rows->columns, whole = columns / LANES * LANES, size = kind == FLOAT32 ? 4 : 2;
@@ -84,8 +90,10 @@ INLINE void block_of_floats(Product p, int64_t row, int64_t out, const int kind,
     lanes sums[4][8];
     for (int r = 0; r < n; r++)
         for (int o = 0; o < outs; o++) sums[r][o] = lanes_all(0.0f);
-    for (int64_t k = 0; k < whole; k += LANES) {
+    const char *next = weights + outs * columns * size;
+    for (int64_t k = 0; k < whole; k += LANES, next += outs * LANES * size) {
         lanes w[8];
+        fetch(next, outs * LANES * size);
         for (int o = 0; o < outs; o++) w[o] = weights_at(weights + o * columns * size, k, kind);
         for (int r = 0; r < n; r++) {
             lanes value = lanes_load(x + r * columns + k);
@@ -109,7 +117,9 @@ INLINE void block_of_integers(Product p, int64_t row, int64_t out, const int kin
     lanes sums[4][8];
     for (int r = 0; r < n; r++)
         for (int o = 0; o < outs; o++) sums[r][o] = lanes_all(0.0f);
-    for (int64_t g = 0; g < groups; g++)
+    const char *next = weights + outs * groups * size;
+    for (int64_t g = 0; g < groups; g++, next += outs * size) {
+        fetch(next, outs * size);
         for (int o = 0; o < outs; o++) {
             const char *from = weights + (o * groups + g) * size;
             float scale = 1.0f;
@@ -121,6 +131,7 @@ INLINE void block_of_integers(Product p, int64_t row, int64_t out, const int kin
                 sums[r][o] = lanes_fma(group_dot(w, x + (r * groups + g) * GROUP), both, sums[r][o]);
             }
         }
+    }
     for (int r = 0; r < n; r++)
         for (int o = 0; o < outs; o++) {
             float sum = lanes_sum(sums[r][o]);
@@ -148,8 +159,8 @@ INLINE void tile(Product p, int64_t row, int64_t first, int64_t last, const int 
         if (n - row == 2) tile(p, row, first, last, kind, 2, two);                                                     \
         if (n - row == 1) tile(p, row, first, last, kind, 1, one);                                                     \
     }
-TILES(multiply_float32, FLOAT32, 8, 4, 4, 3)
-TILES(multiply_bfloat16, BFLOAT16, 8, 4, 4, 3)
+TILES(multiply_float32, FLOAT32, 8, 4, 3, 3)
+TILES(multiply_bfloat16, BFLOAT16, 8, 4, 3, 3)
 TILES(multiply_int8, INT8, 4, 4, 3, 2)
 TILES(multiply_int4, INT4, 4, 4, 3, 2)
 

@@ -11,8 +11,8 @@ static float largest_of(const float *x, int64_t count) { /* by size, with its si
 }
 
 static int within(float x, int low, int high) {
-    long n = lrintf(x);
-    return n < low ? low : n > high ? high : (int)n;
+    int n = (int)rintf(x);
+    return n < low ? low : n > high ? high : n;
 }
 
 static void row_to_int8(const float *x, int64_t columns, int8_t *to, float *scale) {
