@@ -37,7 +37,7 @@ def load(
         adapter: Directory of an adapter, which is then in use.
         weights: ``int8`` (a scale per output) or ``int4`` (one per 32 weights): while it generates on a CPU, the
             native library reads the matrices of backbone and text from copies in small integers. The weights
-            themselves stay: prompts of more than 16 rows, training and saving know nothing else.
+            themselves stay: prompts of more than 64 rows, training and saving know nothing else.
         plugins: Where components come from; the machine's own by default.
 
     Raises:

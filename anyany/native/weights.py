@@ -25,7 +25,7 @@ FORMS: dict[str, int] = {"int8": 2, "int4": 3}
 FLOATS: dict[torch.dtype, int] = {torch.float32: 0, torch.bfloat16: 1}
 """Numbers of the kinds, as in ``anyany_kernels.native.binding``."""
 
-MOST_ROWS = 16
+MOST_ROWS = 64
 """Rows of a pass that the library takes."""
 
 SHORT = 3_000_000

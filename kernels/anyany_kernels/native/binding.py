@@ -17,7 +17,7 @@ FLOAT32, BFLOAT16, INT8, INT4 = range(4)
 NO_NORM, RMS_NORM, LAYER_NORM = range(3)
 SWIGLU, GELU_TANH, GELU_EXACT = range(3)
 
-MOST_ROWS = 16
+MOST_ROWS = 64
 """Of a pass, or of a product."""
 MOST_GROUP = 64
 """Query heads that share a key head."""

@@ -10,7 +10,7 @@ enum { NO_NORM, RMS_NORM, LAYER_NORM };
 enum { SWIGLU, GELU_TANH, GELU_EXACT };
 enum { DONE, BAD_SLOT, BAD_INTERVAL, NO_MEMORY, TOO_WIDE };
 
-#define MOST_ROWS 16   /* of a pass */
+#define MOST_ROWS 64   /* of a pass */
 #define MOST_GROUP 64  /* query heads that share a key head */
 #define MOST_WIDTH 512 /* of a head */
 
