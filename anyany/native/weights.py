@@ -69,11 +69,11 @@ class Weights:
                 for t, address, dtype in self._tensors
             )
             and all(_version(t) == version for t, version in self._copied)
-            and not any(self._hooks)
+            and not any(hooks and _busy(hooks) for hooks in self._hooks)
         )
 
     def child(self, parent: nn.Module, name: str, *kinds: type[nn.Module]) -> Any:
-        """The child of a module, of exactly one of these kinds, called as it is by nobody's hook.
+        """The child of a module, of exactly one of these kinds, without hooks that do anything now.
 
         Raises:
             Unfit: It is not.
@@ -83,7 +83,7 @@ class Weights:
         return self.module(found, name, *kinds)
 
     def module(self, found: Any, name: str, *kinds: type[nn.Module]) -> Any:
-        """A module of exactly one of these kinds, without hooks; ``None`` where that is one of them.
+        """A module of exactly one of these kinds, without hooks that do anything now; ``None`` where that is one of them.
 
         Raises:
             Unfit: It is of another, or has some.
@@ -92,7 +92,7 @@ class Weights:
             raise Unfit(f"{name} is a {type(found).__name__}, and not a {' or '.join(k.__name__ for k in kinds)}")
         if found is None:
             return None
-        if found._forward_hooks or found._forward_pre_hooks:
+        if _busy(found._forward_hooks) or _busy(found._forward_pre_hooks):
             raise Unfit(f"{name} has hooks, such as those of an adapter")
         self._hooks += [found._forward_hooks, found._forward_pre_hooks]
         return found
@@ -188,6 +188,11 @@ def declined(what: str, why: str, form: Form | None) -> None:
         raise NativeError(f"{what}: weights={form!r} are read by the native library alone, but {why}; leave weights out")
     if asked():
         raise NativeError(f"{what}: ANYANY_NATIVE=1 asks for the native library, but {why}; do not set it")
+
+
+def _busy(hooks: dict[int, Any]) -> bool:
+    """Whether any of them may change what a module gives; one that knows that it will not says so (``lora.attach``)."""
+    return any(not (hasattr(hook, "idle") and hook.idle()) for hook in hooks.values())
 
 
 def _version(weight: Tensor) -> int:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from anyany.backbone import Backbone, BackboneConfig, KVPool, build, native
+from anyany.backbone.lora import LoRA, attach, using
 from anyany.backbone.memory_order import order_by_rows, order_for_decoding
 from anyany.errors import LayoutError, NativeError
 from anyany.native import choice, library
@@ -288,3 +289,20 @@ def test_numbers_are_those_of_the_library():
     assert {torch.float32: numbers.FLOAT32, torch.bfloat16: numbers.BFLOAT16} == FLOATS
     assert {"int8": numbers.INT8, "int4": numbers.INT4} == FORMS
     assert numbers.MOST_ROWS == MOST_ROWS
+
+
+def test_an_adapter_that_is_not_in_use_changes_nothing(calls):
+    backbone, intervals = make(), torch.tensor([[[0, 0], [3, 30]]], dtype=torch.int32)
+    before, _ = passed(backbone, intervals, slice(29, 30))
+    down = backbone.blocks[1].ff.down
+    adapter = LoRA({"down": down}, rank=2, alpha=4.0)
+    torch.nn.init.normal_(adapter.up[0])
+    attach(down, lambda: None)
+    assert torch.equal(passed(backbone, intervals, slice(29, 30))[0], before)
+    with using([(None, 1)]):
+        assert torch.equal(passed(backbone, intervals, slice(29, 30))[0], before)
+    assert len(calls) == 3
+    for segments in (adapter, [(adapter, 1)]):
+        with using(segments):
+            assert not torch.allclose(passed(backbone, intervals, slice(29, 30))[0], before)
+    assert len(calls) == 3
