@@ -101,13 +101,13 @@ class Ready:
     def __init__(self, backbone: Backbone, found: Library) -> None:
         from anyany_kernels.native import binding as native
 
-        self.weights = Weights(found, backbone.weights)
+        self.native, self.weights = native, Weights(found, backbone.weights)
         _only(backbone, {"width", "scheme", "config", "recompute", "weights"}, {"blocks", "norm", "rotary", "learned"})
         if backbone.rotary is not None:
             self.weights.child(backbone, "rotary", Rotary)
         blocks = self.weights.child(backbone, "blocks", nn.ModuleList)
         self.rotary, self.layers = backbone.rotary, len(blocks)
-        first: Attention = backbone.blocks[0].mixer
+        first: Attention = self.weights.child(self.weights.child(blocks, "0", Block), "mixer", Attention)
         self.heads, self.kv_heads, self.head_dim = first.heads, first.kv_heads, first.head_dim
         self.width = backbone.width
         if self.head_dim > native.MOST_WIDTH or self.heads > native.MOST_GROUP * self.kv_heads:
@@ -119,8 +119,7 @@ class Ready:
         )  # fmt: skip
 
     def _layer(self, blocks: nn.Module, name: str) -> native.Layer:
-        from anyany_kernels.native import binding as native
-
+        native = self.native
         block = self.weights.child(blocks, name, Block)
         _only(block, set(), {"mixer_norm", "mixer", "ff_norm", "ff"})
         mixer = self.weights.child(block, "mixer", Attention)
@@ -135,7 +134,8 @@ class Ready:
         both, total = (2 if gated else 1) * hidden, heads + 2 * self.kv_heads * self.head_dim
         return native.Layer(
             mixer_norm=self._norm(block, "mixer_norm", self.width), ff_norm=self._norm(block, "ff_norm", self.width),
-            query_norm=self._norm(mixer, "query_norm", self.head_dim), key_norm=self._norm(mixer, "key_norm", self.head_dim),
+            query_norm=self._norm(mixer, "query_norm", self.head_dim),
+            key_norm=self._norm(mixer, "key_norm", self.head_dim),
             qkv=self.weights.linear(qkv, total, self.width), out=self.weights.linear(out, self.width, heads),
             up=self.weights.linear(up, both, self.width), down=self.weights.linear(down, self.width, hidden),
             window=mixer.window or 0,
@@ -146,8 +146,7 @@ class Ready:
         return self.weights.child(parent, name, nn.Linear)
 
     def _norm(self, parent: nn.Module, name: str, width: int) -> native.Norm:
-        from anyany_kernels.native import binding as native
-
+        native = self.native
         found: Any = self.weights.child(parent, name, RMSNorm, nn.LayerNorm, type(None))
         if found is None:
             return native.Norm(kind=native.NO_NORM)
@@ -167,7 +166,9 @@ class Ready:
         shape = (self.layers, cache.capacity, self.kv_heads, self.head_dim)
         for pages in (keys, values):
             if pages.dtype not in FLOATS or tuple(pages.shape) != shape or not pages.is_contiguous():
-                raise Unfit(f"the cache is {tuple(pages.shape)} of {pages.dtype}, and not {shape} of float32 or bfloat16")
+                raise Unfit(
+                    f"the cache is {tuple(pages.shape)} of {pages.dtype}, and not {shape} of float32 or bfloat16"
+                )
         if keys.dtype is not values.dtype:
             raise Unfit("keys and values are of different types")
 
@@ -175,10 +176,8 @@ class Ready:
         self, x: Tensor, coordinates: Tensor, intervals: Tensor, cache: KVPool, slots: slice | Tensor
     ) -> Tensor:
         """As ``native_rows``."""
-        from anyany_kernels.native import binding as native
-
+        native, n = self.native, len(x)
         taken = range(slots.start, slots.stop) if isinstance(slots, slice) else slots.tolist()
-        n = len(x)
         if x.shape[-1] != self.width or len(taken) != n or tuple(intervals.shape) != (n, 2, 2):
             raise LayoutError(
                 f"backbone: expected rows (n, {self.width}) with a slot and two intervals each, got {tuple(x.shape)}, "
@@ -213,4 +212,3 @@ def _only(module: nn.Module, attributes: Set[str], children: Set[str]) -> None:
     more |= {name for name, child in module._modules.items() if child is not None and name not in children}
     if more:
         raise Unfit(f"a {type(module).__name__} has {', '.join(sorted(more))}")
-

@@ -83,7 +83,7 @@ class Weights:
         return self.module(found, name, *kinds)
 
     def module(self, found: Any, name: str, *kinds: type[nn.Module]) -> Any:
-        """A module of exactly one of these kinds, without hooks that do anything now; ``None`` where that is one of them.
+        """A module of exactly one of these kinds, ``None`` perhaps among them, without hooks that do anything now.
 
         Raises:
             Unfit: It is of another, or has some.
@@ -185,7 +185,9 @@ def declined(what: str, why: str, form: Form | None) -> None:
         NativeError: It may not: the user insists on the library, or on weights that PyTorch does not read.
     """
     if form is not None:
-        raise NativeError(f"{what}: weights={form!r} are read by the native library alone, but {why}; leave weights out")
+        raise NativeError(
+            f"{what}: weights={form!r} are read by the native library alone, but {why}; leave weights out"
+        )
     if asked():
         raise NativeError(f"{what}: ANYANY_NATIVE=1 asks for the native library, but {why}; do not set it")
 

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from anyany_kernels.native import BuildError, Library, shared_library
 from anyany_kernels.native.build import FLAGS, cache_folder
 

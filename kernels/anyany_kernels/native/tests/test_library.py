@@ -1,4 +1,4 @@
-"""Products of a few rows with a matrix against NumPy, in every kind of weights, as built for this machine and in plain C."""
+"""Products of a few rows with a matrix against NumPy, in every kind of weights, for this machine and in plain C."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import threading
 
 import numpy as np
 import pytest
-
 from anyany_kernels.native import Library, Matrix, Vector, shared_library
 from anyany_kernels.native import binding as native
 from anyany_kernels.native.build import FLAGS
