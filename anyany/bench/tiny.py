@@ -57,7 +57,7 @@ def _pair() -> tuple[Model, Any]:
         MissingPackageError: transformers is not installed.
         AnyanyError: They do not say the same.
     """
-    model = load()
+    model = load(device="cpu")
     model.host = partial(_Endless, model)
     theirs = _qwen(model)
     ours, made = _stream(model, NEW), model.tokenizer.backend.decode(_generate(model, theirs, NEW))

@@ -39,7 +39,9 @@ def test_int8_says_nearly_what_the_model_says(saved, plugins):
     near = anyany.load(saved, plugins=plugins, weights="int8")
     reply = near.generate("hello", want=["text"], max_new_tokens=3, temperature=0.0)
     assert reply.text == exact.text
-    assert near.score("hello", reply) == anyany.load(saved, plugins=plugins).score("hello", reply)  # many rows are exact
+    assert near.score("hello", reply) == anyany.load(saved, plugins=plugins).score(
+        "hello", reply
+    )  # many rows are exact
 
 
 @needed
