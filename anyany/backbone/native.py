@@ -20,7 +20,7 @@ from anyany.backbone.cache import KVPool
 from anyany.backbone.norms import RMSNorm
 from anyany.backbone.positions import Rotary
 from anyany.errors import LayoutError
-from anyany.native import Unfit, Weights, declined, library, read_by, why_not
+from anyany.native import Unfit, Weights, declined, for_library, library, why_not
 from anyany.native.weights import FLOATS, ByColumns, kind_of
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ def native_rows(
         LayoutError: A slot or an interval lies outside the cache.
     """
     found = library()
-    if not read_by(found, x, len(x)):
-        if found is None and backbone.weights is not None:
-            declined("backbone", why_not(), backbone.weights)
+    if found is None and backbone.weights is not None:
+        declined("backbone", why_not(), backbone.weights)
+    if found is None or not for_library(x, len(x)):
         return None
     try:
         kind_of(x)
@@ -143,7 +143,8 @@ class Ready:
         )  # fmt: skip
 
     def _linear(self, parent: nn.Module, name: str) -> nn.Linear:
-        return self.weights.child(parent, name, nn.Linear)
+        found: nn.Linear = self.weights.child(parent, name, nn.Linear)
+        return found
 
     def _norm(self, parent: nn.Module, name: str, width: int) -> native.Norm:
         native = self.native

@@ -1,6 +1,6 @@
-"""What small integers cost: perplexity of captions under the default model as decoding reads it, against its own weights.
+"""What small integers cost: perplexity of captions under the default model as decoding reads it.
 
-Captions of series (TRUCE, validation split), each a document of less than 64 rows, which the native library passes at once.
+Captions of series (TRUCE, validation split), each a document of less than 64 rows, which the library passes at once.
 """
 
 from __future__ import annotations

@@ -2,6 +2,16 @@
 
 from anyany.native.choice import asked, library, why_not
 from anyany.native.product import product
-from anyany.native.weights import Form, Unfit, Weights, declined, read_by
+from anyany.native.weights import Form, Unfit, Weights, declined, for_library
 
-__all__ = ["Form", "Unfit", "Weights", "asked", "declined", "library", "product", "read_by", "why_not"]
+__all__ = [
+    "Form",
+    "Unfit",
+    "Weights",
+    "asked",
+    "declined",
+    "for_library",
+    "library",
+    "product",
+    "why_not",
+]

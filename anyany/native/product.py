@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from anyany.native.choice import library, why_not
-from anyany.native.weights import ByColumns, Form, Unfit, Weights, declined, kind_of, read_by
+from anyany.native.weights import ByColumns, Form, Unfit, Weights, declined, for_library, kind_of
 
 if TYPE_CHECKING:
     from anyany_kernels.native import Library, Matrix
@@ -33,9 +33,9 @@ def product(module: nn.Linear | nn.Embedding, hidden: Tensor, form: Form | None 
     """
     found = library()
     rows = hidden.numel() // max(1, hidden.shape[-1])
-    if not read_by(found, hidden, rows):
-        if found is None and form is not None:
-            declined("output matrix", why_not(), form)
+    if found is None and form is not None:
+        declined("output matrix", why_not(), form)
+    if found is None or not for_library(hidden, rows):
         return None
     try:
         kind = kind_of(hidden)

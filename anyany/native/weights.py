@@ -72,7 +72,7 @@ class Weights:
             and not any(hooks and _busy(hooks) for hooks in self._hooks)
         )
 
-    def child(self, parent: nn.Module, name: str, *kinds: type[nn.Module]) -> Any:
+    def child(self, parent: nn.Module, name: str, *kinds: type) -> Any:
         """The child of a module, of exactly one of these kinds, without hooks that do anything now.
 
         Raises:
@@ -82,7 +82,7 @@ class Weights:
         self._members.append((parent._modules, name, found))
         return self.module(found, name, *kinds)
 
-    def module(self, found: Any, name: str, *kinds: type[nn.Module]) -> Any:
+    def module(self, found: Any, name: str, *kinds: type) -> Any:
         """A module of exactly one of these kinds, ``None`` perhaps among them, without hooks that do anything now.
 
         Raises:
@@ -156,11 +156,10 @@ class Weights:
         )
 
 
-def read_by(library: Library | None, x: Tensor, rows: int) -> bool:
-    """Whether rows ``(..., D)`` may take the library: few, on a CPU, and nothing learns."""
+def for_library(x: Tensor, rows: int) -> bool:
+    """Whether so many rows ``(..., D)`` are work for the library: few, on a CPU, and nothing learns."""
     return (
-        library is not None
-        and 0 < rows <= MOST_ROWS
+        0 < rows <= MOST_ROWS
         and x.device.type == "cpu"
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")

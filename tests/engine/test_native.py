@@ -1,4 +1,4 @@
-"""Whole replies by the native library and by PyTorch: the same tokens, codes and vectors, with all that an engine does."""
+"""Whole replies by the native library and by PyTorch: the same tokens, codes and vectors, whatever the engine does."""
 
 from __future__ import annotations
 

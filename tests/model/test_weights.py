@@ -1,4 +1,4 @@
-"""Weights in small integers: what is decoded is near, what is saved and trained is exact, what cannot be had is said."""
+"""Small integers: what is decoded is near, what is saved and trained is exact, what cannot be had is said."""
 
 from __future__ import annotations
 
@@ -59,19 +59,19 @@ def test_training_is_that_of_the_weights(saved, plugins):
 
 
 def test_another_form_is_an_error(saved, plugins):
-    with pytest.raises(CheckpointError, match="weights: expected 'int8' or 'int4'.*'int3'"):
+    with pytest.raises(CheckpointError, match=r"weights: expected 'int8' or 'int4'.*'int3'"):
         anyany.load(saved, plugins=plugins, weights="int3")
 
 
 def test_without_the_library_it_is_said_at_once(saved, plugins, monkeypatch):
     monkeypatch.setenv("ANYANY_NATIVE", "0")
-    with pytest.raises(NativeError, match="int8.*ANYANY_NATIVE=0.*leave weights out"):
+    with pytest.raises(NativeError, match=r"int8.*ANYANY_NATIVE=0.*leave weights out"):
         anyany.load(saved, plugins=plugins, weights="int8")
 
 
 @needed
 def test_types_that_the_library_does_not_know_are_said_at_once(saved, plugins):
-    with pytest.raises(NativeError, match="float16.*leave weights out"):
+    with pytest.raises(NativeError, match=r"float16.*leave weights out"):
         anyany.load(saved, plugins=plugins, weights="int8", dtype="float16")
 
 
@@ -81,5 +81,5 @@ def test_an_adapter_in_use_is_said(saved, plugins):
     model.adapters.add("lora", ["backbone"], rank=2)
     assert model.generate("hello", max_new_tokens=2).parts
     model.adapters.use("lora")
-    with pytest.raises(NativeError, match="int8.*hooks"):
+    with pytest.raises(NativeError, match=r"int8.*hooks"):
         model.generate("hello", max_new_tokens=2)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import textwrap
 import threading
 
 import numpy as np
@@ -153,3 +157,32 @@ def test_threads_of_the_program_may_multiply_at_once(library):
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+FORKED = """
+    import os
+    import numpy as np
+    from anyany_kernels.native import Matrix, library
+
+    weights, x, out = (np.ones(shape, np.float32) for shape in ((4000, 300), (1, 300), (1, 4000)))
+    matrix = Matrix(data=weights.ctypes.data, rows=4000, columns=300, kind=0)
+
+    def multiply():
+        out[:] = 0
+        library().product(matrix, x.ctypes.data, out.ctypes.data, 0, 1, 2)
+        return bool((out == 300).all())
+
+    right = multiply()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if multiply() else 1)
+    print(right, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), multiply())
+"""
+
+
+def test_a_forked_process_has_workers_of_its_own():
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(FORKED)], capture_output=True, text=True, timeout=120,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, check=False,
+    )  # fmt: skip
+    assert done.stdout.split() == ["True", "0", "True"], done.stderr
