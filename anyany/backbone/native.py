@@ -190,7 +190,7 @@ class Ready:
             x=x.data_ptr(), out=out.data_ptr(), intervals=intervals.data_ptr(), n=n, capacity=cache.capacity,
             slots=ctypes.addressof(places := (ctypes.c_int64 * n)(*taken)),
             keys=cache.keys.data_ptr(), values=cache.values.data_ptr(), kind=FLOATS[x.dtype],
-            cache_kind=FLOATS[cache.keys.dtype], threads=self.weights.threads(),
+            cache_kind=FLOATS[cache.keys.dtype], threads=self.weights.threads(n),
         )  # fmt: skip
         if turn is not None:
             cos, sin = (angles.float().contiguous() for angles in turn)

@@ -41,7 +41,7 @@ try:
     outcome = [found is not None, f"{{found.isa}}, {{found.path}}" if found else why_not()]
 except NativeError as error:
     outcome = [False, str(error)]
-print("\n" + {_SIGN!r} + json.dumps(outcome), flush=True)
+print("\\n" + {_SIGN!r} + json.dumps(outcome), flush=True)
 """
 
 

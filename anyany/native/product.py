@@ -45,7 +45,7 @@ def product(module: nn.Linear | nn.Embedding, hidden: Tensor, form: Form | None 
         return None
     hidden = hidden.contiguous()
     out = torch.empty(*hidden.shape[:-1], matrix.rows, dtype=hidden.dtype)
-    found.product(matrix, hidden.data_ptr(), out.data_ptr(), kind, rows, weights.threads())
+    found.product(matrix, hidden.data_ptr(), out.data_ptr(), kind, rows, weights.threads(rows))
     return out
 
 

@@ -28,8 +28,12 @@ FLOATS: dict[torch.dtype, int] = {torch.float32: 0, torch.bfloat16: 1}
 MOST_ROWS = 64
 """Rows of a pass that the library takes."""
 
-SHORT = 3_000_000
-"""Bytes of weights up to which a pass is made by one thread: to wake another costs more."""
+SHORT = 10_000_000
+"""Bytes of weights up to which a pass of one row is made by one thread: half a millisecond, of which waking another
+would save little, and waiting for one that has lost its core would cost several."""
+
+COMPUTED = 8
+"""Rows from which a pass takes longer than its weights take to read."""
 
 
 class Unfit(Exception):
@@ -125,9 +129,9 @@ class Weights:
         self.bytes += self.library.bytes_of(made.kind, outputs, inputs)
         return made
 
-    def threads(self) -> int:
-        """How many a pass over these weights is worth."""
-        return 1 if self.bytes < SHORT else torch.get_num_threads()
+    def threads(self, rows: int) -> int:
+        """How many a pass of so many rows over these weights is worth."""
+        return 1 if self.bytes * max(1.0, rows / COMPUTED) < SHORT else torch.get_num_threads()
 
     def _address(self, module: nn.Module, name: str, found: Any, shape: tuple[int, ...]) -> int:
         if type(found) is not nn.Parameter or found.dtype not in FLOATS or found.device.type != "cpu":
