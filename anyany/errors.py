@@ -154,3 +154,9 @@ class AdapterError(AnyanyError):
     """An adapter cannot be made, read, or used with this model."""
 
     code = "adapter_error"
+
+
+class NativeError(AnyanyError, RuntimeError):
+    """The native library was asked for and cannot be had, or does not know what it is to run."""
+
+    code = "native_unavailable"

@@ -30,6 +30,7 @@ LAYERS = [  # a package may import those of lower layers, and none of its own
     {"parts"},
     {"plugin"},
     {"sequence"},
+    {"native"},
     {"backbone", "heads"},
     {"engine"},
     {"model"},

@@ -15,8 +15,10 @@ from anyany.backbone.blocks import Attention, Block
 from anyany.backbone.cache import KVPool
 from anyany.backbone.cpu_attention import Tiles
 from anyany.backbone.few_rows import few_rows, is_few, norm
+from anyany.backbone.native import native_rows
 from anyany.backbone.ops import plan_attention
 from anyany.backbone.positions import LearnedPositions, Rotary
+from anyany.native import Form
 from anyany.sequence import PositionScheme, window
 
 
@@ -24,7 +26,8 @@ class Backbone(nn.Module):
     """Blocks and a final norm.
 
     With ``recompute`` set, training keeps the input of each block alone and runs the block again for its gradient
-    (Chen et al. 2016, arXiv 1604.06174): the same gradients, less memory, more time.
+    (Chen et al. 2016, arXiv 1604.06174): the same gradients, less memory, more time. With ``weights`` set, passes of a
+    few rows read copies of the matrices in small integers; everything else reads the matrices themselves.
 
     Args:
         blocks: In order.
@@ -48,6 +51,7 @@ class Backbone(nn.Module):
         self.local_rotary = local_rotary
         self.width, self.scheme, self.config = width, scheme, config
         self.recompute = False
+        self.weights: Form | None = None
 
     def forward(
         self, x: Tensor, coordinates: Tensor, intervals: Tensor, *, cache: KVPool | None = None,
@@ -64,8 +68,11 @@ class Backbone(nn.Module):
         """
         if self.learned is not None:
             x = self.learned(x, coordinates)
-        if cache is not None and slots is not None and is_few(x):
-            return norm(self.norm, few_rows(self, x, coordinates, intervals, cache, slots))
+        if cache is not None and slots is not None:
+            if (made := native_rows(self, x, coordinates, intervals, cache, slots)) is not None:
+                return made
+            if is_few(x):
+                return norm(self.norm, few_rows(self, x, coordinates, intervals, cache, slots))
         turns = self.turns(coordinates)
         plans: dict[int | None, tuple[Tensor, Tiles | None]] = {}
         for layer, block in enumerate(self.blocks):

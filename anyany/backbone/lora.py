@@ -101,6 +101,14 @@ def attach(linear: nn.Linear, default: Callable[[], LoRA | None]) -> RemovableHa
             return _by_segments(module, args[0], out, used or ())
         return used.add(module, args[0], out) if used.touches(module) else out
 
+    def idle() -> bool:
+        used = _used.get()
+        if used is None:
+            used = default()
+        segments = ((used, 0),) if isinstance(used, LoRA) else used or ()
+        return not any(adapter is not None and adapter.touches(linear) for adapter, _ in segments)
+
+    hook.idle = idle  # type: ignore[attr-defined]  # whoever reads the weights without a call asks first
     return linear.register_forward_hook(hook)
 
 

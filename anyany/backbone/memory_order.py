@@ -4,7 +4,7 @@ One row times a matrix reads each weight once, and the libraries behind PyTorch 
 where the outputs outnumber the inputs and each output's weights lie together. Such matrices are kept
 column by column while a model generates: in place, so that they take no memory twice and no copy of them
 can be out of date. Training goes back to rows, because checkpoints and the state of the optimiser keep no
-other order, and a run that was stopped must go on bit for bit.
+other order, and a run that was stopped must go on bit for bit. So does the native library, which reads rows.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def order_for_decoding(matrices: Iterable[Tensor]) -> None:
                 weight.data = weight.data.t().contiguous().t()
 
 
-def order_for_training(matrices: Iterable[Tensor]) -> None:
+def order_by_rows(matrices: Iterable[Tensor]) -> None:
     """Keep weights row by row."""
     for weight in matrices:
         if not weight.is_contiguous():

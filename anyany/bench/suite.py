@@ -6,7 +6,20 @@ import difflib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from anyany.bench import attention, decode, layout, machine, memory, prefill, startup, store, training
+from anyany.bench import (
+    attention,
+    decode,
+    layout,
+    machine,
+    memory,
+    native,
+    prefill,
+    quality,
+    startup,
+    store,
+    tiny,
+    training,
+)  # fmt: skip
 from anyany.bench.measure import Figure
 from anyany.errors import RequestError
 
@@ -19,6 +32,15 @@ SUITE: dict[str, Callable[[int], Figure]] = {
     "decode-40m": partial(decode.alone, "40m"),
     "bandwidth-40m": partial(decode.bandwidth, "40m"),
     "batch8-10m": partial(decode.together, "10m"),
+    "C1": partial(native.against, native=True),
+    "C1-pytorch": partial(native.against, native=False),
+    "C3": native.bandwidth,
+    "C4-int8": partial(native.smaller, "int8", 1.4),
+    "C4-int4": partial(native.smaller, "int4", 1.9),
+    "quality-int8": partial(quality.perplexity, "int8", 0.98),
+    "quality-int4": partial(quality.perplexity, "int4", 0.9),
+    "tiny-first": tiny.first,
+    "tiny-tokens": tiny.tokens,
     "prefill-10m": partial(prefill.prefill, "10m"),
     "prefill-40m": partial(prefill.prefill, "40m"),
     "cache-memory": memory.cache,

@@ -22,13 +22,17 @@ SPECIAL = ("<unk>", "<s>", "</s>")
 SHAPES = {
     "10m": {"hidden_size": 256, "num_hidden_layers": 8, "num_attention_heads": 4, "intermediate_size": 704},
     "40m": {"hidden_size": 512, "num_hidden_layers": 10, "num_attention_heads": 8, "intermediate_size": 1536},
+    "240m": {"hidden_size": 1024, "num_hidden_layers": 16, "num_attention_heads": 16, "intermediate_size": 2816},
 }
 """Numbers of the models by size; half as many key heads as heads, and an output matrix of its own."""
+
+VOCABULARIES = {"240m": 32000}
+"""Tokens of those that have more than ``VOCAB``."""
 
 
 @dataclass(frozen=True)
 class Twins:
-    """Equal weights, float32.
+    """Equal weights.
 
     Attributes:
         ours: Speaks words: token i is the word ``w<i>``.
@@ -45,22 +49,24 @@ class Twins:
 
     def read(self) -> int:
         """Bytes of weights that a decoded token needs: all but the embedding, of which it needs one row."""
-        return 4 * (self.parameters - self.ours.text.embedding.weight.numel())
+        table = self.ours.text.embedding.weight
+        return table.element_size() * (self.parameters - table.numel())
 
 
 @cache
-def twins(size: str) -> Twins:
+def twins(size: str, dtype: torch.dtype = torch.float32) -> Twins:
     """Build both; the second call returns the first pair.
 
     Args:
         size: A key of ``SHAPES``.
+        dtype: Of the weights.
 
     Raises:
         MissingPackageError: transformers is not installed.
     """
     from anyany.importers.huggingface import load_huggingface
 
-    theirs = llama(size)
+    theirs = llama(size, VOCABULARIES.get(size, VOCAB)).to(dtype)
     with tempfile.TemporaryDirectory() as folder:
         write(theirs, Path(folder))
         return Twins(load_huggingface(Path(folder)), theirs)

@@ -43,7 +43,7 @@ class Check:
 def examine(*, as_json: bool) -> int:
     """Run all checks and print them; 1 when one failed."""
     plugins, settings = discover(), Settings.from_environment()
-    checks = [*_core(), *_extras(), _kernels(), *_settings(settings, plugins)]
+    checks = [*_core(), *_extras(), _kernels(), _native(), *_settings(settings, plugins)]
     checks += [_plugin(record) for record in plugins.records]
     checks += _components(plugins)
     healthy = all(check.status != "fail" for check in checks)
@@ -98,6 +98,13 @@ def _kernels() -> Check:
         return Check("kernels", "note", "anyany-kernels is not installed: PyTorch's own operations are used")
     found = f"anyany-kernels {version or 'is not installed'}: {outcome.text}"
     return Check("kernels", "ok" if outcome.ok else "fail", found)
+
+
+def _native() -> Check:
+    outcome = probe.native_library()
+    if outcome.ok:
+        return Check("native library", "ok", outcome.text)
+    return Check("native library", "note", outcome.text, "decoding on a CPU takes PyTorch's own, slower path")
 
 
 def _settings(settings: Settings, plugins: Registry) -> Iterator[Check]:

@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", nargs="?", default="mini", help="'mini' or a checkpoint folder")
     add("--adapter", metavar="DIR", help="an adapter of that checkpoint")
+    add("--weights", choices=("int8", "int4"), help="decode with weights in small integers")
     add("--data", metavar="FILE", help="conversations as JSONL; the last message of each is the reference")
     add("--task", action="append", default=[], metavar="ID", help="only this task; may be repeated")
     add("--metric", action="append", default=[], metavar="ID", help="with this metric; may be repeated")
@@ -42,7 +43,8 @@ def run(args: argparse.Namespace) -> int:
     own = conversations(args.data) if args.data else None
     given = {"temperature": args.temperature, "max_new_tokens": args.max_new_tokens}
     options = {name: value for name, value in given.items() if value is not None}
-    evaluation = Evaluation(load(args.model, adapter=args.adapter), seed=args.seed, options=options)
+    model = load(args.model, adapter=args.adapter, weights=args.weights)
+    evaluation = Evaluation(model, seed=args.seed, options=options)
     if own is not None:
         results = iter([evaluation.task(args.data, own, metrics=args.metric, limit=args.limit)])
     else:

@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--model", default="mini", metavar="M", help="a checkpoint directory; the embedded model by default")
     add("--adapter", metavar="DIR", help="an adapter of that checkpoint")
+    add("--weights", choices=("int8", "int4"), help="decode with weights in small integers")
     add("--want", type=_words, metavar="A,B", help="the exact modalities of the reply, in order: text,image")
     add("--allow", type=_words, metavar="A,B", help="modalities among which the model may choose")
     add("--dataset", type=Path, metavar="FILE", help="a JSONL file of prompts, in place of words")
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     prompt = [read_part(word) for word in args.parts]
     from anyany.model import load
 
-    make = partial(load, args.model, adapter=args.adapter)
+    make = partial(load, args.model, adapter=args.adapter, weights=args.weights)
     options = {name: getattr(args, name) for name in ("want", "allow", "max_new_tokens", "stop")}
     for name, *_ in NUMBERS:
         options[name] = _values(f"--{name.replace('_', '-')}", getattr(args, name))

@@ -43,6 +43,18 @@ except KernelError as error:
 print("\\n" + {_SIGN!r} + json.dumps(outcome), flush=True)
 """
 
+_NATIVE = f"""
+import json
+from anyany.errors import NativeError
+try:
+    from anyany.native import library, why_not
+    found = library()
+    outcome = [found is not None, f"{{found.isa}}, {{found.path}}" if found else why_not()]
+except NativeError as error:
+    outcome = [False, str(error)]
+print("\\n" + {_SIGN!r} + json.dumps(outcome), flush=True)
+"""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -73,6 +85,11 @@ def torch_version() -> Outcome:
 def attention() -> Outcome:
     """Which implementation of attention is chosen, and why."""
     return _run(_ATTENTION, ["anyany.backbone.ops"], SECONDS)[0]
+
+
+def native_library() -> Outcome:
+    """Instructions and file of the native library, built if need be; or why there is none."""
+    return _run(_NATIVE, ["anyany.native"], SECONDS)[0]
 
 
 def _run(program: str, targets: Sequence[str], seconds: float) -> list[Outcome]:

@@ -128,4 +128,5 @@ def in_effect(model: Model, options: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "max_new_tokens": made.max_new_tokens, "budgets": dict(made.budgets), "max_parts": made.max_parts,
         "stop": list(made.stop), "adapter": made.adapter, "sampling": rules,
+        **({"weights": model.backbone.weights} if model.backbone.weights else {}),
     }  # fmt: skip

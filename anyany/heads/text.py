@@ -22,6 +22,7 @@ from anyany.heads.guidance import combine
 from anyany.heads.linear_cross_entropy import linear_cross_entropy
 from anyany.heads.sampling import sample
 from anyany.heads.steps import Picked, Sampling
+from anyany.native import Form, product
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class TextHead(nn.Module):
     def __init__(self, vocab: int, width: int, *, tied: bool = True, scale: float = 1.0, softcap: float = 0.0) -> None:
         super().__init__()
         self.vocab, self.width, self.tied, self.scale, self.softcap = vocab, width, tied, scale, softcap
+        self.weights: Form | None = None  # of the output matrix, as of ``Backbone``
         self.embedding = nn.Embedding(vocab, width)
         nn.init.normal_(self.embedding.weight, std=0.02)
         self.output: nn.Linear | None = None
@@ -66,8 +68,11 @@ class TextHead(nn.Module):
         return rows if self.scale == 1.0 else rows * rows.new_tensor(self.scale)  # in the type of the weights
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Hidden states ``(..., D)`` -> ``(..., V)``."""
-        return self.capped(F.linear(hidden, self.embedding.weight) if self.output is None else self.output(hidden))
+        """Hidden states ``(..., D)`` -> ``(..., V)``; of a few rows by the native library, where there is one."""
+        made = product(self.embedding if self.output is None else self.output, hidden, self.weights)
+        if made is None:
+            made = F.linear(hidden, self.embedding.weight) if self.output is None else self.output(hidden)
+        return self.capped(made)
 
     def capped(self, logits: Tensor) -> Tensor:
         """Logits of any matrix as they are compared with each other."""

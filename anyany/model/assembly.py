@@ -170,7 +170,7 @@ def losses(model: Model, pieces: Sequence[Placed], embedded: Embedded, hidden: T
         hidden: ``(T, D)`` from the backbone.
     """
     out: dict[str, HeadLoss] = {}
-    rows, targets = _text_targets(model, pieces)
+    rows, targets = text_targets(model, pieces)
     if rows:
         device = hidden.device
         out["text"] = model.text.loss(
@@ -206,7 +206,7 @@ def counts(model: Model, pieces: Sequence[Placed]) -> dict[str, int]:
 
     So that a step over several batches can weigh the rows of all of them alike.
     """
-    text = len(_text_targets(model, pieces)[0])
+    text = len(text_targets(model, pieces)[0])
     out = {"text": text} if text else {}
     for name, head in model.heads.items():
         lengths = [p.piece.span.rows - 2 for p in _learnt(pieces, name)]
@@ -230,7 +230,7 @@ def _learnt(pieces: Sequence[Placed], name: str) -> list[Placed]:
     return [p for p, span in spans if span.component == name and span.view == "latents" and not span.noised]
 
 
-def _text_targets(model: Model, pieces: Sequence[Placed]) -> tuple[list[int], list[int]]:
+def text_targets(model: Model, pieces: Sequence[Placed]) -> tuple[list[int], list[int]]:
     """Rows that predict a token or a begin mark, and what they predict; nothing predicts a first row."""
     rows: list[int] = []
     targets: list[int] = []

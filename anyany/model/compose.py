@@ -9,17 +9,21 @@ from typing import Any
 import torch
 
 from anyany.backbone.builder import BackboneConfig
+from anyany.backbone.native import prepare
 from anyany.errors import CheckpointError
 from anyany.model import checkpoint
 from anyany.model.build import BuildConfig, build
 from anyany.model.model import Model
 from anyany.model.tokenizer import TextTokenizer
+from anyany.native import Form, Unfit, declined, library, why_not
+from anyany.native.weights import FORMS
 from anyany.plugin.registry import Registry
 
 
 def load(
     path: str | Path = "mini", *, missing: str = "error", device: str | torch.device = "auto",
-    dtype: str | torch.dtype | None = None, adapter: str | Path | None = None, plugins: Registry | None = None,
+    dtype: str | torch.dtype | None = None, adapter: str | Path | None = None, weights: Form | None = None,
+    plugins: Registry | None = None,
 ) -> Model:  # fmt: skip
     """Load a model.
 
@@ -31,10 +35,14 @@ def load(
         dtype: Type of the weights, such as ``"bfloat16"``; ``None`` is float32 for our checkpoints, the
             file's own otherwise. A component that does not run in it (see its spec's ``can.dtypes``) keeps its own.
         adapter: Directory of an adapter, which is then in use.
+        weights: ``int8`` (a scale per output) or ``int4`` (one per 32 weights): while it generates on a CPU, the
+            native library reads the matrices of backbone and text from copies in small integers. The weights
+            themselves stay: prompts of more than 64 rows, training and saving know nothing else.
         plugins: Where components come from; the machine's own by default.
 
     Raises:
-        CheckpointError: There is no checkpoint, it is damaged, or there is no such device or type.
+        CheckpointError: There is no checkpoint, it is damaged, or there is no such device, type or form of weights.
+        NativeError: ``weights`` was given, and there is no native library, or it does not know the model.
         AdapterError: The adapter is damaged, or belongs to another base.
         MissingPluginError: A component's plugin is not installed.
     """
@@ -57,7 +65,24 @@ def load(
     if adapter is not None:
         model.load_adapter(adapter)
         model.adapters.use("default")
+    if weights is not None:
+        _shrink(model, weights)
     return model
+
+
+def _shrink(model: Model, form: Form) -> None:
+    """Have decoding read small integers."""
+    if form not in FORMS:
+        raise CheckpointError(f"weights: expected {' or '.join(map(repr, FORMS))}, or none, got {form!r}")
+    model.backbone.weights = model.text.weights = form
+    found = library()
+    if found is None:
+        declined("backbone", why_not(), form)
+        return
+    try:
+        prepare(model.backbone, found)
+    except Unfit as unfit:
+        declined("backbone", str(unfit), form)
 
 
 def _dtype(given: str | torch.dtype | None) -> torch.dtype | None:

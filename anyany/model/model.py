@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from anyany.backbone import Backbone
-from anyany.backbone.memory_order import order_for_training
+from anyany.backbone.memory_order import order_by_rows
 from anyany.engine import Emitter, Event, Opening
 from anyany.errors import CacheError
 from anyany.heads.base import Head
@@ -143,8 +143,14 @@ class Model(nn.Module):
 
     def matrices(self) -> Iterator[Tensor]:
         """Weights ``(outputs, inputs)`` that a decoded row is multiplied with."""
-        for part in (self.backbone, self.text, *self.heads.values()):
-            yield from (module.weight for module in part.modules() if isinstance(module, nn.Linear))
+        yield from self.step_matrices()
+        for head in self.heads.values():
+            yield from _projections(head)
+
+    def step_matrices(self) -> Iterator[Tensor]:
+        """Those of backbone and text, which the native library reads where it is used."""
+        yield from _projections(self.backbone)
+        yield from _projections(self.text)
         if self.text.output is None:
             yield self.text.embedding.weight
 
@@ -156,7 +162,7 @@ class Model(nn.Module):
         Matrices that generation has ordered for itself go back to rows.
         """
         if mode:
-            order_for_training(self.matrices())
+            order_by_rows(self.matrices())
         super().train(mode)
         for component in self.components.values():
             if not any(parameter.requires_grad for parameter in component.parameters()):
@@ -305,6 +311,10 @@ class Model(nn.Module):
     def summary(self) -> list[tuple[str, int]]:
         """Name and number of parameters of each component."""
         return [(name, sum(p.numel() for p in c.parameters())) for name, c in self.components.items()]
+
+
+def _projections(part: nn.Module) -> Iterator[Tensor]:
+    return (module.weight for module in part.modules() if isinstance(module, nn.Linear))
 
 
 class Host:

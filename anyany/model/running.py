@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from anyany.backbone.memory_order import order_for_decoding
+from anyany.backbone.memory_order import order_by_rows, order_for_decoding
+from anyany.backbone.native import suits
 from anyany.engine import (
     Conversation,
     Engine,
@@ -21,6 +22,7 @@ from anyany.engine import (
 )
 from anyany.engine.request import MAX_SEED, whole
 from anyany.errors import PromptError, RequestError
+from anyany.model.adapters import NONE
 from anyany.model.reply import Reply
 from anyany.parts.messages import as_messages
 
@@ -52,13 +54,24 @@ class Request:
         return Reply.collect(self.events)
 
 
-def _engine(model: Model, options: dict[str, Any]) -> Engine:
+def _engine(model: Model, options: dict[str, Any], adapters: Sequence[Any]) -> Engine:
     if not model.training:
-        order_for_decoding(model.matrices())
+        _order(model, native=all(name in (None, NONE) for name in adapters) and suits(model.backbone))
     rows, live = options.pop("cache_rows", CACHE_ROWS), options.pop("max_live", MAX_LIVE)
     return Engine(
         model.backbone, rows=whole("cache_rows", rows, 1, MAX_ROWS), max_live=whole("max_live", live, 1, MAX_ROWS)
     )
+
+
+def _order(model: Model, *, native: bool) -> None:
+    """Matrices as whoever multiplies with them reads them: the native library by rows."""
+    if not native:
+        order_for_decoding(model.matrices())
+        return
+    read = list(model.step_matrices())
+    order_by_rows(read)
+    known = {id(matrix) for matrix in read}
+    order_for_decoding(matrix for matrix in model.matrices() if id(matrix) not in known)
 
 
 def _adapters(given: Any, count: int) -> list[Any]:
@@ -80,7 +93,7 @@ def generate_batch(
         raise PromptError(f"prompts: expected a list of prompts, got {type(prompts).__name__}")
     seed, options = whole("seed", seed, 0, MAX_SEED - len(prompts)), dict(options)
     names = _adapters(options.pop("adapter", None), len(prompts))
-    engine = _engine(model, options)
+    engine = _engine(model, options, names)
     host = model.host(engine.pool.capacity)
     outcomes: list[Any] = []
     with torch.inference_mode():
@@ -104,7 +117,7 @@ def generate_batch(
 def stream(model: Model, prompt: Any, *, seed: int, options: Mapping[str, Any]) -> Iterator[Event]:
     """See ``Model.stream``."""
     options = dict(options)
-    engine = _engine(model, options)
+    engine = _engine(model, options, [options.get("adapter")])
     host = model.host(engine.pool.capacity)
     made = make_options(model.emits, model.generation, seed, options)
     request = Request(engine, host, prompt, made)

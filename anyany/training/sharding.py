@@ -19,7 +19,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from anyany.backbone import Backbone
-from anyany.backbone.memory_order import order_for_training
+from anyany.backbone.memory_order import order_by_rows
 
 
 class Sharded:
@@ -36,7 +36,7 @@ class Sharded:
     def __init__(self, backbone: Backbone, size: int) -> None:
         self.backbone = backbone
         self._whole: dict[str, Tensor] | None = None
-        order_for_training(backbone.parameters())  # generation may have left other orders, which have no shards
+        order_by_rows(backbone.parameters())  # generation may have left other orders, which have no shards
         mesh = init_device_mesh(next(backbone.parameters()).device.type, (size,))
         for module in (*backbone.blocks, backbone):
             fully_shard(module, mesh=mesh)

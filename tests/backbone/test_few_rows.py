@@ -47,6 +47,12 @@ SEES = {
 SLOTS = torch.tensor([20, 21, 33])
 
 
+@pytest.fixture(autouse=True)
+def pytorch(monkeypatch):
+    """The native library would make these passes itself."""
+    monkeypatch.setenv("ANYANY_NATIVE", "0")
+
+
 def make(dtype: torch.dtype = torch.float64, **changes) -> Backbone:
     torch.manual_seed(0)
     backbone = build(BackboneConfig(width=WIDTH, layers=3, heads=4, **changes)).to(dtype).eval()

@@ -144,7 +144,8 @@ def test_doctor_on_a_healthy_machine(site, shown):
     code, found, _ = shown("doctor", "--json")
     assert (code, found["ok"]) == (0, True)
     seen = checks(found)
-    assert {"python", "anyany", "torch", "kernels", "extra media", "plugin good", "component good/one"} <= set(seen)
+    usual = {"python", "anyany", "torch", "kernels", "native library", "extra media"}
+    assert usual | {"plugin good", "component good/one"} <= set(seen)
     import torch
 
     assert seen["torch"]["detail"].startswith(torch.__version__)
@@ -163,6 +164,15 @@ def test_doctor_says_why_a_kernel_that_was_asked_for_cannot_run(site, shown, mon
     assert code == 1
     assert checks(found)["kernels"]["status"] == "fail"
     assert "ANYANY_ATTENTION=triton: the kernel cannot run" in checks(found)["kernels"]["detail"]
+
+
+def test_doctor_tells_why_there_is_no_native_library(site, shown, monkeypatch):
+    monkeypatch.setenv("ANYANY_NATIVE", "0")
+    code, found, _ = shown("doctor", "--json")
+    check = checks(found)["native library"]
+    assert (code, check["status"]) == (0, "note")
+    assert "ANYANY_NATIVE=0" in check["detail"]
+    assert "PyTorch" in check["advice"]
 
 
 @pytest.mark.slow

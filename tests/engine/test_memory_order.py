@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from anyany.backbone.memory_order import order_for_decoding, order_for_training
+from anyany.backbone.memory_order import order_by_rows, order_for_decoding
+from anyany.native import library
 
 
 def wide(model):
     return [w for w in model.matrices() if w.shape[0] > w.shape[1]]
 
 
-def test_generation_orders_and_training_takes_it_back(make_model):
+def test_generation_orders_and_training_takes_it_back(make_model, monkeypatch):
+    monkeypatch.setenv("ANYANY_NATIVE", "0")
     model = make_model(kind="codes").eval()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     first = model.generate("hello", want=["text", "imu"], max_new_tokens=4, seed=3)
@@ -27,6 +30,20 @@ def test_generation_orders_and_training_takes_it_back(make_model):
     hidden = model.backbone.blocks[0].ff(model.text.embed(torch.tensor([1, 2])))
     model.text.logits(hidden).sum().backward()
     assert all(p.grad.is_contiguous() for p in model.parameters() if p.grad is not None)
+
+
+@pytest.mark.skipif(library() is None, reason="no native library")
+def test_the_native_library_reads_rows(make_model, monkeypatch):
+    """Whatever order was there before; heads are PyTorch's in any case."""
+    model = make_model(kind="flow").eval()
+    for setting in ("0", ""):
+        monkeypatch.setenv("ANYANY_NATIVE", setting)
+        model.generate("hello", want=["text", "imu"], max_new_tokens=4, seed=3)
+    read = {id(matrix) for matrix in model.step_matrices()}
+    assert all(w.is_contiguous() for w in model.step_matrices())
+    heads = [w for w in wide(model) if id(w) not in read]
+    assert heads
+    assert all(w.stride(0) == 1 for w in heads)
 
 
 def test_a_model_that_trains_is_left_alone(make_model):
@@ -53,6 +70,6 @@ def test_square_and_tall_matrices_stay():
     assert square.is_contiguous()
     assert tall.is_contiguous()
     assert torch.equal(wide, values)
-    order_for_training([wide, square, tall])
+    order_by_rows([wide, square, tall])
     assert wide.is_contiguous()
     assert torch.equal(wide, values)

