@@ -306,3 +306,33 @@ def test_an_adapter_that_is_not_in_use_changes_nothing(calls):
         with using(segments):
             assert not torch.allclose(passed(backbone, intervals, slice(29, 30))[0], before)
     assert len(calls) == 3
+
+
+OTHER = {
+    "ff is a GeGLU": {"ff": "geglu"},
+    "softcap": {"score_cap": 3.0},
+    "scale": {"score_scale": 0.3},
+    "ff_after, mixer_after": {"norms": "post"},
+    "mixer_norm is a PlusOneRMSNorm": {"norm": "rms_plus_one"},
+    "query_norm is a WholeRMSNorm": {"qk_norm": "whole"},
+    "turned": {"rotary_dim": 4},
+    "local_rotary": {"local_theta": 100.0, "window": (0, 5)},
+    "rotary": {"unturned_layers": (1,)},
+    "ff is a Experts": {"experts": 2, "experts_chosen": 1, "experts_hidden": 16},
+}
+"""What other families have, and how the library says that it does not know it."""
+
+
+@pytest.mark.parametrize(("said", "numbers"), OTHER.items(), ids=OTHER)
+def test_what_other_families_have_is_left_to_pytorch(monkeypatch, said, numbers):
+    backbone = build(BackboneConfig(width=32, layers=2, heads=4, kv_heads=2, **numbers)).eval()
+    heights = torch.arange(3)
+    intervals = torch.zeros(3, 2, 2, dtype=torch.int32)
+    intervals[:, 1, 1] = heights + 1
+    given = torch.randn(3, 32), heights.float()[:, None].expand(-1, 3).contiguous(), intervals
+    with torch.inference_mode():
+        cached = backbone(*given, cache=backbone.new_pool(5), slots=slice(0, 3))
+        torch.testing.assert_close(cached, backbone(*given), rtol=1e-4, atol=1e-5)
+        monkeypatch.setenv("ANYANY_NATIVE", "1")
+        with pytest.raises(NativeError, match=said):
+            backbone(*given, cache=backbone.new_pool(5), slots=slice(0, 3))
