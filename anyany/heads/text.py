@@ -53,7 +53,8 @@ class TextHead(nn.Module):
 
     def __init__(self, vocab: int, width: int, *, tied: bool = True, scale: float = 1.0, softcap: float = 0.0) -> None:
         super().__init__()
-        self.vocab, self.width, self.tied, self.scale, self.softcap = vocab, width, tied, scale, softcap
+        self.scale, self.softcap = scale, softcap
+        self.vocab, self.width, self.tied = vocab, width, tied
         self.embedding = nn.Embedding(vocab, width)
         nn.init.normal_(self.embedding.weight, std=0.02)
         self.output: nn.Linear | None = None
