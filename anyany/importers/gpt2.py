@@ -56,8 +56,10 @@ def describe(config: Config) -> LanguageModel:
     )
 
 
-def _scales(config: Config, head_dim: int) -> tuple[float, ...]:
-    """Of the scores of each layer."""
-    usual = 1 / math.sqrt(head_dim) if flag(config, "scale_attn_weights", True) else 1.0
-    sinks = flag(config, "scale_attn_by_inverse_layer_idx")
-    return tuple(usual / (layer + 1 if sinks else 1) for layer in range(number(config, "n_layer")))
+def _scales(config: Config, head_dim: int) -> tuple[float, ...] | float:
+    """Of the scores of each layer; 0 where they are the usual ones."""
+    scaled, by_layer = flag(config, "scale_attn_weights", True), flag(config, "scale_attn_by_inverse_layer_idx")
+    if scaled and not by_layer:
+        return 0.0
+    usual = 1 / math.sqrt(head_dim) if scaled else 1.0
+    return tuple(usual / (layer + 1 if by_layer else 1) for layer in range(number(config, "n_layer")))

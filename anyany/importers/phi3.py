@@ -42,4 +42,4 @@ def _rope(config: Config) -> dict[str, Any]:
         )
     base = given.get("rope_theta", config.get("rope_theta", 10000.0))
     fields = stretched(kind, values_of(kind, given, base, config), float(base), turned, config)
-    return {**fields, "rotary_dim": turned}
+    return {**fields, "rotary_dim": turned if turned != head_dim(config) else 0}

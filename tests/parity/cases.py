@@ -60,6 +60,7 @@ VARIANTS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
         "untied": GPT2 | {"tie_word_embeddings": False},
         "n_inner": GPT2 | {"n_inner": 40},
         "scores unscaled, by layer": GPT2 | {"scale_attn_weights": False, "scale_attn_by_inverse_layer_idx": True},
+        "scores by layer": GPT2 | {"scale_attn_by_inverse_layer_idx": True},
     },
     ("Llama", "Llama"): {
         "8 heads, 2 of keys": {},
@@ -70,7 +71,8 @@ VARIANTS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
         "rope linear": _rope("linear", factor=4.0),
         "rope llama3": _trained("llama3", low_freq_factor=1.0, high_freq_factor=4.0),
         "rope yarn": _trained("yarn"),
-        "rope yarn, betas": _trained("yarn", beta_fast=8.0, beta_slow=2.0, truncate=False),
+        "rope yarn, betas": {"head_dim": 16, **_trained("yarn", beta_fast=1.5, beta_slow=0.1, truncate=False)},
+        "rope yarn, whole betas": {"head_dim": 16, **_trained("yarn", beta_fast=1.5, beta_slow=0.1)},
         "rope yarn, mscale": _trained("yarn", mscale=0.7, mscale_all_dim=0.4),
         "rope yarn, factor": _trained("yarn", attention_factor=1.3),
         "rope dynamic, trained length": _rope("dynamic", factor=4.0),
