@@ -19,7 +19,7 @@ from anyany.bench.measure import Figure, quartiles, rounds_of
 from anyany.bench.twins import Twins, prompt, twins, words
 from anyany.errors import AnyanyError
 from anyany.model import Model
-from anyany.native import Form
+from anyany.native import Form, library
 from anyany.native.choice import VARIABLE
 
 SIZE, NEW = "240m", 33
@@ -30,7 +30,7 @@ def against(rounds: int, *, native: bool) -> Figure:
     """C1: tokens a second against ``generate``, with the library or without.
 
     Raises:
-        AnyanyError: The logits are further apart than a part in a hundred.
+        AnyanyError: The logits are too far from those of the same weights in float32.
     """
     pair = twins(SIZE, torch.bfloat16)
     (ours, theirs), (ours_short, theirs_short) = replies(pair, NEW), replies(pair, 1)
@@ -97,7 +97,8 @@ def _reply(model: Model, new: int) -> Callable[[], str]:
 def _gate(pair: Twins) -> None:
     """Logits of ten rows over the cache, as decoding makes them, against those of the same weights in float32.
 
-    Against transformers in bfloat16 the difference would be that of transformers, which rounds after each operator.
+    Against transformers in bfloat16 the difference would be that of transformers, which rounds after each operator. So
+    do our blocks without the library: they may be as far off as it is, and a fifth more.
     """
     ids = prompt(10)
     model, at = pair.ours, torch.arange(len(ids))
@@ -108,8 +109,9 @@ def _gate(pair: Twins) -> None:
     coordinates = at.float()[:, None].expand(-1, 3).contiguous()
     hidden = model.backbone(model.text.embed(ids), coordinates, intervals, cache=pool, slots=slots)
     exact = copy.deepcopy(pair.theirs).float()(ids[None]).logits[0]
-    apart = float((model.text.logits(hidden).float() - exact).norm() / exact.norm())
-    if not apart < TOLERANCE:
+    ours, theirs = model.text.logits(hidden), pair.theirs(ids[None]).logits[0]
+    apart, known = (float((logits.float() - exact).norm() / exact.norm()) for logits in (ours, theirs))
+    if not apart < max(TOLERANCE, 0.0 if library() else 1.2 * known):
         raise AnyanyError(f"C1: the logits are {apart:.2g} of their size apart, so that speed says nothing")
 
 

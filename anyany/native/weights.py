@@ -2,7 +2,7 @@
 
 So there is no copy that could be out of date, but addresses can be: each pass asks first whether all that a
 structure relies on is still there (``Weights.hold``), which takes some microseconds. Matrices of small integers are
-copies; they are made again when what they were made from has changed.
+copies; they are made again when what they were made from has another version (writing through ``.data`` makes none).
 """
 
 from __future__ import annotations
