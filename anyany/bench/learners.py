@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from anyany.bench import mixture
 from anyany.bench.padded import Seeing, collate, with_lora
-from anyany.importers.llama import BLOCK
+from anyany.importers.llama import names
 from anyany.model import Model
 from anyany.model.document import Document
 from anyany.parts import Message
@@ -101,7 +101,7 @@ def projections(learner: Learner, peer: Learner) -> list[tuple[Tensor, Tensor, l
     found = []
     for name, _, down, up in adapter.matrices():
         layer, _, inner = name.removeprefix("backbone.blocks.").partition(".")
-        found.append((down, up, [blocks[int(layer)].get_submodule(their) for their in BLOCK[inner]]))
+        found.append((down, up, [blocks[int(layer)].get_submodule(their) for their in names().block[inner]]))
     return found
 
 

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from anyany.bench.mixture import eyes
 from anyany.errors import MissingPackageError
-from anyany.importers.llama import BLOCK
+from anyany.importers.llama import names
 from anyany.model.document import Document
 from anyany.plugin import Prepared
 
@@ -106,5 +106,5 @@ def with_lora(language: Any, *, rank: int, alpha: float) -> Any:
         raise MissingPackageError(
             "bench: peft is the peer, and is not installed. Try: pip install 'anyany[bench]'"
         ) from None
-    targets = [name.rpartition(".")[2] for names in BLOCK.values() for name in names if name.endswith("_proj")]
+    targets = [name.rpartition(".")[2] for group in names().block.values() for name in group if name.endswith("_proj")]
     return get_peft_model(language, LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=targets))

@@ -16,7 +16,7 @@ import torch
 from anyany.bench.measure import Figure, quartiles, rounds_of
 from anyany.engine import TextDelta
 from anyany.errors import AnyanyError, MissingPackageError
-from anyany.importers.llama import BLOCK, TOP
+from anyany.importers.llama import TOP, names
 from anyany.model import Model, load
 from anyany.model.model import Host
 from anyany.parts.messages import as_messages
@@ -115,14 +115,14 @@ def _qwen(model: Model) -> Any:
         )
     ).eval()  # fmt: skip
     sizes = {"mixer.qkv": [config.heads * width, config.kv_heads * width, config.kv_heads * width]}
-    state = {f"{TOP[name][0]}.weight": weight for name, weight in (
+    state = {f"{TOP[name]}.weight": weight for name, weight in (
         ("backbone.norm", model.backbone.norm.weight), ("text.embedding", model.text.embedding.weight),
     )}  # fmt: skip
     for number, block in enumerate(model.backbone.blocks):
-        for ours, names in BLOCK.items():
+        for ours, group in names().block.items():
             weight = block.get_submodule(ours).weight.detach()
-            parts = weight.split(sizes.get(ours, len(weight) // len(names)))
-            state |= {f"model.layers.{number}.{name}.weight": p for name, p in zip(names, parts, strict=True)}
+            parts = weight.split(sizes.get(ours, len(weight) // len(group)))
+            state |= {f"model.layers.{number}.{name}.weight": p for name, p in zip(group, parts, strict=True)}
     theirs.load_state_dict(state, strict=False)
     theirs.tie_weights()
     theirs.lm_head = torch.nn.Linear(config.width, model.tokenizer.vocab, bias=False)  # without the rows of marks
