@@ -10,7 +10,7 @@ import torch
 from anyany.bench import learners, mixture, suite, training, twins
 from anyany.bench.padded import IGNORED, collate
 from anyany.errors import AnyanyError
-from anyany.importers.llama import BLOCK, TOP
+from anyany.importers import llama
 
 pytest.importorskip("transformers")
 pytest.importorskip("peft")
@@ -33,9 +33,9 @@ def test_all_weights_get_the_gradients_that_the_peer_gives():
     ours, theirs = training.pair("10m", lora=False)
     assert gradients(ours) == pytest.approx(gradients(theirs), abs=1e-5)
     parts, language = ours.model.components, theirs.model.language
-    names = dict(TOP)
+    names = {ours: [their] for ours, their in llama.TOP.items()}
     for layer in range(2):
-        inner = {k: v for k, v in BLOCK.items() if k not in ("mixer.query_norm", "mixer.key_norm")}
+        inner = {k: v for k, v in llama.names().block.items() if k not in ("mixer.query_norm", "mixer.key_norm")}
         names |= {f"backbone.blocks.{layer}.{k}": [f"model.layers.{layer}.{n}" for n in v] for k, v in inner.items()}
     for mine, their in names.items():
         expected = torch.cat([language.get_submodule(name).weight.grad for name in their])
