@@ -148,3 +148,9 @@ class AdapterError(AnyanyError):
     """An adapter cannot be made, read, or used with this model."""
 
     code = "adapter_error"
+
+
+class ConformanceError(AnyanyError, AssertionError):
+    """A component does not do what a check of ``anyany.testing`` demands, or a check is asked for that there is not."""
+
+    code = "check_failed"

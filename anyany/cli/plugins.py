@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -21,13 +21,15 @@ from anyany.plugin.specs import ModalitySpec, Spec
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``anyany plugins``."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="{list,show,doctor}")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="{list,show,doctor,check}")
     add = partial(actions.add_parser, allow_abbrev=False)
     listing = add("list", help="every plugin, its status and its components")
     showing = add("show", help="one component or plugin in full")
     showing.add_argument("id", metavar="ID", help="a component, task or metric such as image/fsq, or a plugin")
     doctor = add("doctor", help="check this machine; exits with 1 when a check fails")
-    for action in (listing, showing, doctor):
+    checking = add("check", help="run the conformance checks of components; exits with 1 when one fails")
+    checking.add_argument("id", metavar="ID", help="a component such as image/fsq, or a modality")
+    for action in (listing, showing, doctor, checking):
         action.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -38,6 +40,8 @@ def run(args: argparse.Namespace) -> int:
 
         return examine(as_json=args.json)
     plugins = discover()
+    if args.action == "check":
+        return _check(plugins, args.id, as_json=args.json)
     if args.action == "show":
         return _show(plugins, args.id, as_json=args.json)
     return _list(plugins, as_json=args.json)
@@ -95,6 +99,21 @@ def _show(plugins: Registry, which: str, *, as_json: bool) -> int:
         print()
         print_table((type(spec).__name__, word(spec)), list(_declared(spec)))
     return 0
+
+
+def _check(plugins: Registry, which: str, *, as_json: bool) -> int:
+    """The conformance kit; with 1 where a check fails."""
+    from anyany.testing import checks, run
+
+    findings = run(checks(which, plugins=plugins))
+    failed = [finding for finding in findings if finding.status == "fail"]
+    if as_json:
+        print_json({"ok": not failed, "checks": [asdict(finding) for finding in findings]})
+        return 1 if failed else 0
+    rows = [(f.status, f.component, f.tier, f.check, f.detail) for f in findings]
+    print_table(("status", "component", "tier", "check", "what to do"), rows)
+    print(f"\n{len(findings)} checks, {len(failed)} failed")
+    return 1 if failed else 0
 
 
 def _facts(record: PluginRecord) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,77 @@
+"""The kit over a plugin that the core has never heard of, and how checks are asked for and told."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from anyany.cli.main import main
+from anyany.errors import ConformanceError, UnknownModalityError
+from anyany.plugin.registry import Registry
+from anyany.testing import checks, demands, parametrize, run
+
+
+def by_hand() -> Registry:
+    import imu_plugin
+
+    found = Registry.isolated()
+    found.register(imu_plugin, "imu")
+    return found
+
+
+PLUGINS = by_hand()
+ONE_FILE = {
+    name: "a fixture: manifest and components lie in one file"
+    for name in ("manifest_imports_nothing_heavy", "manifest_imports_fast", "manifest_touches_nothing")
+}
+
+
+@parametrize(checks("imu", plugins=PLUGINS, xfail=ONE_FILE))
+def test_conforms(check):
+    check()
+
+
+def test_there_are_many_checks_and_each_says_what_it_demands():
+    names = [each.name for each in demands()]
+    assert len(names) == len(set(names)) >= 45
+    for each in demands():
+        assert each.text, each.name
+
+
+def test_findings_tell_what_passed_failed_and_was_expected():
+    only = ("example_is_small", "manifest_imports_nothing_heavy", "declares_rows_and_look")
+    reasons = {only[1]: "one file", only[2]: "a guess that is wrong"}
+    some = [c for c in checks("imu/linear", plugins=PLUGINS, xfail=reasons) if c.name in only]
+    found = {finding.check: finding for finding in run(some)}
+    assert found[only[0]].status == "ok"
+    assert found[only[0]].detail == ""
+    assert found[only[1]].status == "expected"
+    assert found[only[1]].detail.startswith("one file: imu/linear: manifest_imports_nothing_heavy: expected")
+    assert found[only[2]].status == "fail"
+    assert "expected to fail (a guess that is wrong), and it passes" in found[only[2]].detail
+
+
+def test_an_unknown_check_a_missing_reason_and_an_unknown_component():
+    with pytest.raises(ConformanceError, match="did you mean 'output_is_finite'"):
+        checks("imu/linear", plugins=PLUGINS, xfail={"output_is_finit": "x"})
+    with pytest.raises(ConformanceError, match="the reason why 'output_is_finite' fails"):
+        checks("imu/linear", plugins=PLUGINS, xfail={"output_is_finite": " "})
+    with pytest.raises(UnknownModalityError, match="no component for 'imu/quadratic'"):
+        checks("imu/quadratic", plugins=PLUGINS)
+
+
+def test_the_command_for_people_and_for_programs(monkeypatch, capsys):
+    monkeypatch.setattr("anyany.cli.plugins.discover", by_hand)
+    monkeypatch.setenv("COLUMNS", "400")
+    assert main(["plugins", "check", "imu/linear", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    failed = {c["check"] for c in found["checks"] if c["status"] == "fail"}
+    assert failed == set(ONE_FILE)
+    assert not found["ok"]
+    assert main(["plugins", "check", "imu/linear"]) == 1
+    shown = capsys.readouterr().out
+    assert f"{len(found['checks'])} checks, 3 failed" in shown
+    assert "import it in the factory's module" in shown
+    assert main(["plugins", "check", "imu/quadratic"]) == 1
+    assert "no component for 'imu/quadratic'" in capsys.readouterr().err
