@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import warnings
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from anyany.plugin.records import to_json
 from anyany.testing.compare import same
 from anyany.testing.kit import demand, fail, hold, listed
 from anyany.testing.subject import Subject
+from anyany.testing.surroundings import surroundings
 from anyany.testing.watch import Watch
 
 ENCODER = ("width", "example", "prepare", "forward")
@@ -34,6 +34,12 @@ class Stranger(Media):
     """Media of a kind that no component knows."""
 
     modality: ClassVar[str] = "stranger"
+
+
+def stranger(modality: str) -> Media:
+    """Foreign media that claim to be of a modality."""
+    made: Media = type("Stranger", (Stranger,), {"modality": modality})()
+    return made
 
 
 # How it is built.
@@ -254,20 +260,12 @@ def _all(subject: Subject) -> None:
     subject.run(component, subject.batch(component))
 
 
-def _state() -> Mapping[str, Any]:
-    return {
-        "default dtype": torch.get_default_dtype(), "threads": torch.get_num_threads(), "folder": os.getcwd(),
-        "gradient mode": torch.is_grad_enabled(), "environment": dict(os.environ), "filters": list(warnings.filters),
-        "deterministic mode": torch.are_deterministic_algorithms_enabled(),
-    }  # fmt: skip
-
-
 @demand()
 def global_state_stays(subject: Subject) -> None:
     """Building and running it changes no default dtype, threads, gradient mode, folder, environment or filters."""
-    before = _state()
+    before = surroundings()
     _all(subject)
-    changed = [name for name, value in _state().items() if value != before[name]]
+    changed = [name for name, value in surroundings().items() if value != before[name]]
     hold(
         not changed, "everything global as it was", f"another {listed(changed)}", "set it in a context, and put it back"
     )
@@ -324,10 +322,4 @@ def refused_media_leave_no_trace(subject: Subject) -> None:
             component.prepare(bad)
         except Exception:  # what kind it must be is another check's
             continue
-    same(
-        subject.run(component, subject.batch(component)),
-        before,
-        "the output of before",
-        "keep no state in prepare()",
-        0.0,
-    )
+    same(subject.run(component, subject.batch(component)), before, "the output of before", "keep no state in prepare()")

@@ -27,6 +27,7 @@ def features_depend_on_media(subject: Subject) -> None:
     """Other media give other features: what is the same for all media tells the model nothing."""
     component = subject.build()
     items = [component.prepare(component.example(seed)) for seed in range(2)]
-    one, other = (subject.run(component, [item]) for item in items)
-    differ = one.shape != other.shape or not torch.allclose(one, other)
+    both = min(item.rows for item in items)
+    one, other = (subject.run(component, [item])[:both] for item in items)
+    differ = not torch.allclose(one, other)
     hold(differ, "other features for another example", "the same", "use what prepare() made")

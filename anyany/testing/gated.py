@@ -118,7 +118,7 @@ def runs_in_inference_mode(subject: Subject) -> None:
     batch = subject.batch(component)
     with torch.inference_mode():
         made = component(batch) if subject.encodes else component.encode(batch)
-    same(made, subject.run(component, batch), "the output of before", "write into no weight or buffer", 0.0)
+    same(made, subject.run(component, batch), "the output of before", "write into no weight or buffer")
 
 
 @demand()

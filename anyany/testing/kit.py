@@ -115,8 +115,11 @@ class Check:
         Raises:
             ConformanceError: What is demanded is not kept, or the plugin raised; names the component and the check.
         """
+        from anyany.testing.surroundings import undisturbed
+
         try:
-            self.demand.function(self.subject)
+            with undisturbed():
+                self.demand.function(self.subject)
         except ConformanceError as error:
             raise ConformanceError(f"{self.subject.spec.id}: {self.name}: {error}") from error.__cause__
         except (Exception, SystemExit) as error:

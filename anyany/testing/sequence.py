@@ -14,7 +14,7 @@ from anyany.model.assembly import embed, placed
 from anyany.parts import Media
 from anyany.parts.messages import Message
 from anyany.sequence import Layout
-from anyany.testing.basic import Stranger
+from anyany.testing.basic import stranger
 from anyany.testing.compare import same, same_media
 from anyany.testing.kit import demand, fail, hold
 from anyany.testing.subject import Subject
@@ -149,7 +149,7 @@ def bad_prompt_harms_no_neighbour(subject: Subject) -> None:
     """A prompt that is refused leaves the others of its batch as they are."""
     model = subject.model()
     good: list[str | Media] = ["one", example(model)]
-    bad: Media = next(iter(subject.refuses), Stranger())
+    bad: Media = next(iter(subject.refuses), stranger(subject.spec.modality))
     outcomes = model.generate_batch([good, [bad], good], errors="return", **want(subject))
     if not isinstance(outcomes[1], AnyanyError):
         fail("a typed error for media that it refuses", repr(outcomes[1])[:80], "raise MediaError in prepare()")

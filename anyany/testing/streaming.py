@@ -64,7 +64,7 @@ def streams_do_not_meet(subject: Subject) -> None:
     latents = [any_latents(codec, codec.plan().rows, seed) for seed in range(2)]
     streams = [codec.stream() for _ in latents]
     made: list[list[Media]] = [[], []]
-    for rows in zip(*(item.split(2) for item in latents), strict=True):
+    for rows in zip(*(item.split(4) for item in latents), strict=True):
         for chunks, stream, piece in zip(made, streams, rows, strict=True):
             chunks += _push(stream, piece)
     for chunks, stream, item in zip(made, streams, latents, strict=True):

@@ -100,4 +100,4 @@ def training_mode_can_be_left(subject: Subject) -> None:
     component.eval()
     batch = subject.batch(component)
     one, other = subject.run(component, batch), subject.run(component, batch)
-    same(other, one, "the same output twice", "let train() and eval() reach all of it", 0.0)
+    same(other, one, "the same output twice", "let train() and eval() reach all of it")

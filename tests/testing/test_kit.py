@@ -21,10 +21,10 @@ def by_hand() -> Registry:
 
 
 PLUGINS = by_hand()
-ONE_FILE = {
-    name: "a fixture: manifest and components lie in one file"
-    for name in ("manifest_imports_nothing_heavy", "manifest_imports_fast", "manifest_touches_nothing")
-}
+ONE_FILE = dict.fromkeys(
+    ("manifest_imports_nothing_heavy", "manifest_imports_fast", "manifest_touches_nothing"),
+    "a fixture: manifest and components lie in one file",
+)
 
 
 @parametrize(checks("imu", plugins=PLUGINS, xfail=ONE_FILE))

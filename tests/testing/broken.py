@@ -1,0 +1,387 @@
+"""A modality that is right, and faults that can be put into it one at a time: ``config={"fault": NAME}``."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from anyany.errors import MediaError
+from anyany.parts import Media
+from anyany.plugin import (
+    Capabilities,
+    CodecSpec,
+    Codes,
+    Coordinates,
+    EncoderSpec,
+    ModalitySpec,
+    Plan,
+    Prepared,
+    hookimpl,
+)
+
+CAN = Capabilities(dtypes=("float32", "bfloat16"), streaming=True)
+MOST = 40
+
+
+@dataclass(frozen=True, eq=False)
+class Trace(Media):
+    """A line ``(T,)`` of numbers."""
+
+    modality: ClassVar[str] = "trace"
+    values: np.ndarray
+
+    def __post_init__(self):
+        self._freeze(values=np.asarray(self.values, np.float32))
+
+
+class Component(nn.Module):
+    def example(self, seed):
+        return Trace(np.random.default_rng(seed).normal(size=6 + seed % 3))
+
+    def read(self, media):
+        if not isinstance(media, Trace):
+            raise MediaError(f"trace: expected a Trace, got {type(media).__name__}")
+        if len(media.values) > MOST:
+            raise MediaError(f"trace: at most {MOST} values, got {len(media.values)}")
+        return media.values[:, None]
+
+    def prepare(self, media, like=None):
+        values = self.read(media)
+        return Prepared(arrays={"x": values}, rows=len(values), coordinates=places(len(values)))
+
+
+def places(rows):
+    return Coordinates(values=np.arange(rows, dtype=np.float32)[:, None] * np.ones((1, 3), np.float32))
+
+
+class Good(Component):
+    """An encoder: a row for each number."""
+
+    def __init__(self, width=8):
+        super().__init__()
+        self.width = width
+        self.inner, self.outer = nn.Linear(1, width), nn.Linear(width, width)
+
+    def forward(self, batch: Sequence[Prepared]) -> Tensor:
+        x = torch.from_numpy(np.concatenate([p.arrays["x"] for p in batch])).to(self.inner.weight)
+        return self.outer(torch.tanh(self.inner(x)))
+
+
+class GoodCodec(Component):
+    """Eight levels from -2 to 2, which it can shift."""
+
+    def __init__(self):
+        super().__init__()
+        self.latents = Codes(vocab=8)
+        self.shift = nn.Parameter(torch.randn(()) * 0.1)
+
+    def encode(self, batch):
+        x = torch.from_numpy(np.concatenate([p.arrays["x"] for p in batch]))
+        return ((x - self.shift + 2) * 2).long().clamp(0, 7)
+
+    def plan(self, like=None):
+        return Plan(rows=7, fixed=False, coordinates=places(7))
+
+    def values(self, latents):
+        return (latents[:, 0] / 2 - 2 + self.shift.detach()).numpy()
+
+    def decode(self, latents, like=None):
+        return Trace(self.values(latents))
+
+    def loss(self, batch):
+        x = torch.from_numpy(np.concatenate([p.arrays["x"] for p in batch]))
+        return {"shift": (x - (self.encode(batch) / 2 - 2 + self.shift)).square().mean()}
+
+    def stream(self, like=None):
+        return Stream(self)
+
+
+class Stream:
+    def __init__(self, codec):
+        self.codec = codec
+
+    def push(self, latents):
+        return self.codec.decode(latents)
+
+    def close(self):
+        return None
+
+
+# Faults of encoders. Each name is that of the check that has to notice it.
+
+
+class WrongRows(Good):
+    def forward(self, batch):
+        made = super().forward(batch)
+        return made if len(batch) > 1 else torch.cat([made, made[-1:]])
+
+
+class MixesItems(Good):
+    def forward(self, batch):
+        made = super().forward(batch)
+        return made - made.mean(0) * (len(batch) > 1)
+
+
+class Drops(Good):
+    def forward(self, batch):
+        made, self.calls = super().forward(batch), getattr(self, "calls", 0) + 1
+        return made * (1 + 1e-5 * self.calls)
+
+
+class NegativePlaces(Good):
+    def prepare(self, media):
+        item = super().prepare(media)
+        return replace(item, coordinates=Coordinates(values=item.coordinates.values - 1))
+
+
+class Untyped(Good):
+    def read(self, media):
+        return super().read(Trace(media.values))
+
+
+class DrawsByLot(Good):
+    def example(self, seed):
+        return Trace(np.random.default_rng().normal(size=6 + seed % 3))
+
+
+class DrawsGlobally(Good):
+    def forward(self, batch):
+        np.random.rand()
+        return super().forward(batch)
+
+
+class ChangesDefaults(Good):
+    def forward(self, batch):
+        torch.set_default_dtype(torch.float64)
+        return super().forward(batch)
+
+
+class Writes(Good):
+    def forward(self, batch):
+        with open(os.path.join(os.path.dirname(__file__), "left_behind"), "w"):
+            return super().forward(batch)
+
+
+class Warns(Good):
+    def forward(self, batch):
+        warnings.warn("deprecated", stacklevel=1)
+        return super().forward(batch)
+
+
+class Unused(Good):
+    def __init__(self, width=8):
+        super().__init__(width)
+        self.spare = nn.Linear(1, 1)
+
+
+class Bare(Good):
+    def __init__(self, width=8):
+        super().__init__(width)
+        self.offset = torch.ones(width)
+
+
+class Hides(Good):
+    """What it learned last lies beside its weights."""
+
+    def __init__(self, width=8):
+        super().__init__(width)
+        self.offset = torch.rand((), device="cpu").item()
+
+    def forward(self, batch):
+        return super().forward(batch) + self.offset
+
+
+class Fixes32(Good):
+    def forward(self, batch):
+        return super().forward(batch).float()
+
+
+class Blind(Good):
+    def forward(self, batch):
+        return super().forward([replace(p, arrays={"x": np.ones_like(p.arrays["x"])}) for p in batch])
+
+
+class WritesMedia(Good):
+    def read(self, media):
+        values = super().read(media).round()
+        media.__dict__["values"] = values[:, 0]
+        return values
+
+
+class Weighs(Good):
+    def prepare(self, media):
+        item = super().prepare(media)
+        return replace(item, arrays={"x": item.arrays["x"] * float(self.inner.bias.detach()[0])})
+
+
+class Tensors(Good):
+    def prepare(self, media):
+        item = super().prepare(media)
+        return replace(item, arrays={**item.arrays, "note": np.array(["a", None], object)})
+
+
+class NoLimit(Good):
+    def read(self, media):
+        return super().read(Trace(media.values[:MOST]) if isinstance(media, Trace) else media)
+
+
+class Counts(Good):
+    def __init__(self, width=8):
+        super().__init__(width)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, batch):
+        self.calls += 1
+        return super().forward(batch)
+
+
+class OnDevice(Good):
+    def __init__(self, width=8):
+        super().__init__(width)
+        self.outer = nn.Linear(width, width, device="cpu")
+
+
+# Faults of codecs.
+
+
+class TooHigh(GoodCodec):
+    def encode(self, batch):
+        return super().encode(batch) + 8 * (super().encode(batch) == 7)
+
+
+class AnotherPlan(GoodCodec):
+    def plan(self, like=None):
+        return replace(super().plan(), coordinates=Coordinates(values=places(7).values * 2))
+
+
+class OneRowFails(GoodCodec):
+    def decode(self, latents, like=None):
+        if len(latents) == 2:
+            raise ValueError("two")
+        return super().decode(latents, like)
+
+
+class Strays(GoodCodec):
+    """Each call starts from another noise."""
+
+    def decode(self, latents, like=None):
+        return Trace(
+            super().decode(latents).values + np.random.default_rng().normal(size=len(latents)).astype(np.float32)
+        )
+
+
+class Holds(GoodCodec):
+    def loss(self, batch):
+        return {"shift": super().loss(batch)["shift"].detach() + 0 * self.shift}
+
+
+class Lags(Stream):
+    """Gives everything at the end."""
+
+    def __init__(self, codec):
+        super().__init__(codec)
+        self.rows = []
+
+    def push(self, latents):
+        self.rows.append(latents)
+
+    def close(self):
+        return self.codec.decode(torch.cat(self.rows))
+
+
+class StreamsLate(GoodCodec):
+    def stream(self, like=None):
+        return Lags(self)
+
+
+class Loses(Stream):
+    def push(self, latents):
+        return self.codec.decode(latents[:3])
+
+
+class StreamsWrong(GoodCodec):
+    def stream(self, like=None):
+        return Loses(self)
+
+
+class Shares(Stream):
+    """Keeps what it has seen where other streams keep it as well."""
+
+    def push(self, latents):
+        self.codec.seen = [*getattr(self.codec, "seen", []), latents]
+        return self.codec.decode(self.codec.seen[-1] if len(self.codec.seen) < 8 else self.codec.seen[0])
+
+    def close(self):
+        self.codec.seen = []
+
+
+class StreamsShare(GoodCodec):
+    def stream(self, like=None):
+        return Shares(self)
+
+
+class Breaks(Good):
+    def forward(self, batch):
+        torch._dynamo.graph_break()
+        return super().forward(batch)
+
+
+class Rounds(GoodCodec):
+    """Says that it speaks other latents than its spec states."""
+
+    def __init__(self):
+        super().__init__()
+        self.latents = Codes(vocab=9)
+
+
+ENCODERS: dict[str, Callable[..., Any]] = {
+    cls.__name__: cls
+    for cls in (
+        Good, WrongRows, MixesItems, Drops, NegativePlaces, Untyped, DrawsByLot, DrawsGlobally, ChangesDefaults, Writes,
+        Warns, Unused, Bare, Hides, Fixes32, Blind, WritesMedia, Weighs, Tensors, NoLimit, Counts, OnDevice, Breaks,
+    )
+}  # fmt: skip
+CODECS: dict[str, Callable[..., Any]] = {
+    cls.__name__: cls
+    for cls in (
+        GoodCodec, TooHigh, AnotherPlan, OneRowFails, Strays, Holds, Rounds, StreamsLate, StreamsWrong, StreamsShare,
+    )
+}  # fmt: skip
+
+
+def build(fault: str, beside: object = None) -> nn.Module:
+    return ENCODERS[fault]() if fault in ENCODERS else CODECS[fault]()
+
+
+class Manifest:
+    """Registered by hand: what it declares differs by one fault."""
+
+    ANYANY_API = 1
+
+    def __init__(self, fault: str, **fields: Any) -> None:
+        self.fault, self.fields = fault, fields
+
+    @hookimpl
+    def anyany_modalities(self):
+        yield ModalitySpec(name="trace", media="broken:Trace", axes=("time",))
+
+    @hookimpl
+    def anyany_encoders(self):
+        if self.fault in ENCODERS:
+            given = {"can": replace(CAN, streaming=False), "config": {"fault": self.fault}} | self.fields
+            yield EncoderSpec(id="trace/in", modality="trace", factory="broken:build", **given)
+
+    @hookimpl
+    def anyany_codecs(self):
+        if self.fault in CODECS:
+            given = {"can": replace(CAN, dtypes=("float32",)), "latents": Codes(vocab=8)} | self.fields
+            yield CodecSpec(
+                id="trace/out", modality="trace", factory="broken:build", **({"config": {"fault": self.fault}} | given)
+            )
