@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import accumulate, pairwise
 
 import torch
@@ -95,20 +94,6 @@ def bfloat16_is_close(subject: Subject) -> None:
         "follow the weights' type",
     )
     same(made.float(), full.float(), "about the output in float32", "bring inputs to the weights' type", BFLOAT16)
-
-
-@demand(lambda subject: subject.spec.can.compilable, slow=True)
-def compiles_whole(subject: Subject) -> None:
-    """``compilable``: ``torch.compile(fullgraph=True)`` takes it in one graph that gives the same numbers."""
-    component = subject.build()
-    batch = subject.batch(component)
-    plain: Callable[..., Tensor] = component.forward if subject.encodes else component.encode
-    torch._dynamo.reset()
-    with torch.no_grad():
-        made = torch.compile(plain, fullgraph=True, backend="eager")(batch)
-    same(
-        made, subject.run(component, batch), "what it gives uncompiled", "no branch on values, no call out of the graph"
-    )
 
 
 @demand()

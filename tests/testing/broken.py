@@ -303,7 +303,7 @@ class StreamsLate(GoodCodec):
 
 class Loses(Stream):
     def push(self, latents):
-        return self.codec.decode(latents[:3])
+        return self.codec.decode(latents[:5])
 
 
 class StreamsWrong(GoodCodec):
@@ -312,25 +312,19 @@ class StreamsWrong(GoodCodec):
 
 
 class Shares(Stream):
-    """Keeps what it has seen where other streams keep it as well."""
+    """Keeps its place in the codec, where other streams keep theirs as well."""
 
     def push(self, latents):
-        self.codec.seen = [*getattr(self.codec, "seen", []), latents]
-        return self.codec.decode(self.codec.seen[-1] if len(self.codec.seen) < 8 else self.codec.seen[0])
+        latest, self.codec.latest = getattr(self.codec, "latest", None), self
+        return self.codec.decode(latents * (latest in (None, self)))
 
     def close(self):
-        self.codec.seen = []
+        self.codec.latest = None
 
 
 class StreamsShare(GoodCodec):
     def stream(self, like=None):
         return Shares(self)
-
-
-class Breaks(Good):
-    def forward(self, batch):
-        torch._dynamo.graph_break()
-        return super().forward(batch)
 
 
 class Rounds(GoodCodec):
@@ -345,7 +339,7 @@ ENCODERS: dict[str, Callable[..., Any]] = {
     cls.__name__: cls
     for cls in (
         Good, WrongRows, MixesItems, Drops, NegativePlaces, Untyped, DrawsByLot, DrawsGlobally, ChangesDefaults, Writes,
-        Warns, Unused, Bare, Hides, Fixes32, Blind, WritesMedia, Weighs, Tensors, NoLimit, Counts, OnDevice, Breaks,
+        Warns, Unused, Bare, Hides, Fixes32, Blind, WritesMedia, Weighs, Tensors, NoLimit, Counts, OnDevice,
     )
 }  # fmt: skip
 CODECS: dict[str, Callable[..., Any]] = {
@@ -375,13 +369,12 @@ class Manifest:
     @hookimpl
     def anyany_encoders(self):
         if self.fault in ENCODERS:
-            given = {"can": replace(CAN, streaming=False), "config": {"fault": self.fault}} | self.fields
-            yield EncoderSpec(id="trace/in", modality="trace", factory="broken:build", **given)
+            given = {"modality": "trace", "factory": "broken:build", "config": {"fault": self.fault}}
+            yield EncoderSpec(id="trace/in", **(given | {"can": replace(CAN, streaming=False)} | self.fields))
 
     @hookimpl
     def anyany_codecs(self):
         if self.fault in CODECS:
-            given = {"can": replace(CAN, dtypes=("float32",)), "latents": Codes(vocab=8)} | self.fields
-            yield CodecSpec(
-                id="trace/out", modality="trace", factory="broken:build", **({"config": {"fault": self.fault}} | given)
-            )
+            given = {"modality": "trace", "factory": "broken:build", "config": {"fault": self.fault}}
+            can = replace(CAN, dtypes=("float32",))
+            yield CodecSpec(id="trace/out", latents=Codes(vocab=8), **(given | {"can": can} | self.fields))
