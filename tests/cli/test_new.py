@@ -40,8 +40,8 @@ def test_a_whole_distribution_of_at_most_200_lines(folder, capsys):
     assert main(["plugins", "new", "thermal"]) == 0
     assert "anyany plugins check thermal" in capsys.readouterr().out
     assert made(folder / "anyany-thermal") == {
-        ".github/workflows/test.yml", ".gitignore", "README.md", "anyany_thermal/__init__.py", "anyany_thermal/codec.py",
-        "anyany_thermal/encoder.py", "anyany_thermal/media.py", "pyproject.toml", "tests/test_thermal.py", "train.py",
+        ".github/workflows/test.yml", ".gitignore", "README.md", "pyproject.toml", "tests/test_thermal.py", "train.py",
+        "anyany_thermal/__init__.py", "anyany_thermal/codec.py", "anyany_thermal/encoder.py", "anyany_thermal/media.py",
     }  # fmt: skip
     package = folder / "anyany-thermal" / "anyany_thermal"
     assert sum(len(file.read_text().splitlines()) for file in package.glob("*.py")) <= LONGEST

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -75,3 +76,11 @@ def test_the_command_for_people_and_for_programs(monkeypatch, capsys):
     assert "import it in the factory's module" in shown
     assert main(["plugins", "check", "imu/quadratic"]) == 1
     assert "no component for 'imu/quadratic'" in capsys.readouterr().err
+
+
+def test_the_page_lists_every_check_with_what_it_demands():
+    page = (Path(__file__).parents[2] / "docs" / "checks.md").read_text(encoding="utf-8")
+    for each in demands():
+        text = " ".join(each.text.split("\n\n")[0].split()).replace("``", "`")
+        assert f"| `{each.name}` | {text} |" in page, each.name
+    assert page.count("\n| `") == len(demands()) + len(("sizes", "refuses", "xfail", "plugins"))
