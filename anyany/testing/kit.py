@@ -40,7 +40,7 @@ class Demand:
         text: What it demands.
         applies: Which components it is for, by what they declare and what the author gave.
         function: Raises ``ConformanceError`` where it is not kept.
-        slow: Takes more than a few seconds.
+        needed: Where it fails nothing can be built, so that ``run`` leaves the rest out.
     """
 
     name: str
@@ -48,17 +48,17 @@ class Demand:
     text: str
     applies: Callable[[Subject], bool]
     function: Callable[[Subject], None]
-    slow: bool
+    needed: bool
 
 
 def demand(
-    applies: Callable[[Subject], bool] = lambda subject: True, *, slow: bool = False
+    applies: Callable[[Subject], bool] = lambda subject: True, *, needed: bool = False
 ) -> Callable[[Callable[[Subject], None]], Demand]:
     """Make a check of a function.
 
     Args:
         applies: Which components it is for.
-        slow: It takes more than a few seconds.
+        needed: Where it fails nothing can be built.
     """
 
     def make(function: Callable[[Subject], None]) -> Demand:
@@ -69,7 +69,7 @@ def demand(
             text=getdoc(function) or "",
             applies=applies,
             function=function,
-            slow=slow,
+            needed=needed,
         )
 
     return make

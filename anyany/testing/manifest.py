@@ -106,7 +106,7 @@ def config_is_json(subject: Subject) -> None:
     hold(again == config, f"config {again!r}, as JSON gives it back", repr(config), "write lists and text keys")
 
 
-@demand()
+@demand(needed=True)
 def requirements_are_met(subject: Subject) -> None:
     """The packages that it alone requires are installed, so that the other checks say something."""
     lacking = unmet(subject.spec.requires)
@@ -119,7 +119,7 @@ def _resolved(factory: str, path: tuple[str, ...]) -> probe.Outcome:
     return probe.factories([factory])[0]
 
 
-@demand()
+@demand(needed=True)
 def factory_resolves(subject: Subject) -> None:
     """Its factory can be imported in a fresh process, and that process lives on."""
     if subject.spec.factory.startswith("__main__:"):  # of a notebook; it exists in this process only

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from anyany.errors import ConformanceError, MissingPackageError
 from anyany.testing.kit import Check
 
+Status = Literal["ok", "fail", "expected", "skipped"]
 UNEXPECTED = "expected to fail ({reason}), and it passes; take it out of xfail"
 
 
@@ -21,26 +22,38 @@ class Finding:
         component: Id.
         tier: Of the check.
         check: Its name.
-        status: ``ok``, ``fail``, or ``expected``: it fails, as is known.
-        detail: Why it fails; empty where it passes.
+        status: ``ok``, ``fail``, ``expected``: it fails, as is known; ``skipped``: nothing could be built.
+        detail: Why it fails, or was skipped; empty where it passes.
         seconds: CPU time of this process that it took.
     """
 
     component: str
     tier: str
     check: str
-    status: Literal["ok", "fail", "expected"]
+    status: Status
     detail: str
     seconds: float
 
 
 def run(checks: Iterable[Check]) -> list[Finding]:
-    """Run checks one after the other; none stops the others.
+    """Run checks one after the other; none stops the others, but where a component cannot be built its rest is skipped.
+
+    A factory whose import ends or crashes its process is found in another process, and not imported in this one.
 
     Args:
         checks: Of any components.
     """
-    return [_look(check) for check in checks]
+    findings: list[Finding] = []
+    stuck: dict[tuple[str, str], str] = {}  # what cannot be built, and the check that says so
+    for check in checks:
+        spec = (type(check.subject.spec).__name__, check.subject.spec.id)
+        if spec in stuck and check.demand.tier != "manifest":
+            findings.append(_finding(check, "skipped", f"{stuck[spec]} fails"))
+            continue
+        findings.append(_look(check))
+        if check.demand.needed and findings[-1].status != "ok":
+            stuck[spec] = check.name
+    return findings
 
 
 def _look(check: Check) -> Finding:
@@ -49,13 +62,17 @@ def _look(check: Check) -> Finding:
         check()
     except ConformanceError as error:
         detail = str(error)
-    status: Literal["ok", "fail", "expected"] = "fail" if detail else "ok"
+    status: Status = "fail" if detail else "ok"
     if check.expected:
         status = "expected" if detail else "fail"
         detail = f"{check.expected}: {detail}" if detail else f"{check.id}: {UNEXPECTED.format(reason=check.expected)}"
+    return _finding(check, status, detail, time.process_time() - start)
+
+
+def _finding(check: Check, status: Status, detail: str, seconds: float = 0.0) -> Finding:
     return Finding(
         component=check.subject.spec.id, tier=check.demand.tier, check=check.name, status=status, detail=detail,
-        seconds=round(time.process_time() - start, 3),
+        seconds=round(seconds, 3),
     )  # fmt: skip
 
 
@@ -74,9 +91,7 @@ def parametrize(checks: Sequence[Check]) -> Any:
         raise MissingPackageError("parametrize: needs pytest, not installed. Try: pip install pytest") from None
 
     def case(check: Check) -> Any:
-        marks: list[Any] = [pytest.mark.slow] if check.demand.slow else []
-        if check.expected:
-            marks.append(pytest.mark.xfail(strict=True, reason=check.expected, raises=ConformanceError))
-        return pytest.param(check, id=check.id, marks=marks)
+        known = pytest.mark.xfail(strict=True, reason=check.expected, raises=ConformanceError)
+        return pytest.param(check, id=check.id, marks=[known] if check.expected else [])
 
     return pytest.mark.parametrize("check", [case(check) for check in checks])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -248,7 +249,107 @@ class OnDevice(Good):
         self.outer = nn.Linear(width, width, device="cpu")
 
 
+class NumpyRows(Good):
+    def prepare(self, media):
+        item = super().prepare(media)
+        return replace(item, rows=np.int64(item.rows))
+
+
+class Infinite(Good):
+    def forward(self, batch):
+        return super().forward(batch) / 0
+
+
+class Mislabels(Good):
+    def __init__(self, width=8):
+        super().__init__(width)
+        self.width = 9
+
+
+class Remembers(Good):
+    def read(self, media):
+        if not isinstance(media, Trace):
+            self.scale = 2.0
+        return super().read(media)
+
+    def forward(self, batch):
+        return super().forward(batch) * getattr(self, "scale", 1.0)
+
+
+class SharesArrays(Good):
+    """What one thread prepares lies where another one prepares as well."""
+
+    def read(self, media):
+        self.values = super().read(media)
+        time.sleep(0.002)
+        return self.values
+
+
+class SharesInput(Good):
+    def forward(self, batch):
+        self.batch = batch
+        time.sleep(0.002)
+        return super().forward(self.batch)
+
+
+class Seedless(Good):
+    def __init__(self, width=8):
+        super().__init__(width)
+        self.inner.weight.data += float(np.random.default_rng().normal())
+
+
+class Grows(Good):
+    def forward(self, batch):
+        if self.training and not hasattr(self, "steps"):
+            self.register_buffer("steps", torch.zeros(()))
+        return super().forward(batch)
+
+
+class Unset(Good):
+    def __init__(self, width=8):
+        super().__init__(width)
+        self.register_buffer("lowest", torch.tensor(torch.nan))
+
+
+class KeepsGraph(Good):
+    def forward(self, batch):
+        with torch.enable_grad():
+            return super().forward(batch)
+
+
 # Faults of codecs.
+
+
+class LossOfRows(GoodCodec):
+    def loss(self, batch):
+        return {"shift": super().loss(batch)["shift"].expand(3)}
+
+
+class MakesTooMuch(GoodCodec):
+    def decode(self, latents, like=None):
+        return Trace(self.values(latents).repeat(6))
+
+
+class WritesLike(GoodCodec):
+    def decode(self, latents, like=None):
+        if like is not None:
+            like.__dict__["values"] = like.values.round()
+        return super().decode(latents)
+
+
+class FloatCodes(GoodCodec):
+    def encode(self, batch):
+        return super().encode(batch).float()
+
+
+class NumpyPlan(GoodCodec):
+    def plan(self, like=None):
+        return replace(super().plan(), rows=np.int64(7))
+
+
+class AlwaysSeven(GoodCodec):
+    def plan(self, like=None):
+        return replace(super().plan(), fixed=True)
 
 
 class TooHigh(GoodCodec):
@@ -336,16 +437,18 @@ class Rounds(GoodCodec):
 
 
 ENCODERS: dict[str, Callable[..., Any]] = {
-    cls.__name__: cls
-    for cls in (
+    kind.__name__: kind
+    for kind in (
         Good, WrongRows, MixesItems, Drops, NegativePlaces, Untyped, DrawsByLot, DrawsGlobally, ChangesDefaults, Writes,
-        Warns, Unused, Bare, Hides, Fixes32, Blind, WritesMedia, Weighs, Tensors, NoLimit, Counts, OnDevice,
+        Warns, Unused, Bare, Hides, Fixes32, Blind, WritesMedia, Weighs, Tensors, NoLimit, Counts, OnDevice, NumpyRows,
+        Infinite, Mislabels, Remembers, SharesArrays, SharesInput, Seedless, Grows, Unset, KeepsGraph,
     )
 }  # fmt: skip
 CODECS: dict[str, Callable[..., Any]] = {
-    cls.__name__: cls
-    for cls in (
-        GoodCodec, TooHigh, AnotherPlan, OneRowFails, Strays, Holds, Rounds, StreamsLate, StreamsWrong, StreamsShare,
+    kind.__name__: kind
+    for kind in (
+        GoodCodec, TooHigh, AnotherPlan, OneRowFails, Strays, Holds, Rounds, LossOfRows, MakesTooMuch, WritesLike,
+        FloatCodes, NumpyPlan, AlwaysSeven, StreamsLate, StreamsWrong, StreamsShare,
     )
 }  # fmt: skip
 

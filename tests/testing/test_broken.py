@@ -75,6 +75,38 @@ FAULTS = {  # the check that names the fault, and those that must follow from it
     "StreamsLate": ("chunks_come_before_the_end", set()),
     "StreamsWrong": ("chunks_equal_the_whole", set()),
     "StreamsShare": ("streams_do_not_meet", set()),
+    "NumpyRows": ("declares_rows_and_look", set()),
+    "Infinite": (
+        "output_is_finite",
+        MODEL - {"later_parts_change_nothing_before", "packed_equals_alone"}
+        | {"gradients_reach_every_weight", "interleaves_with_text", "sizes_are_taken"},
+    ),
+    "Mislabels": (
+        "features_have_its_width", MODEL | {"interleaves_with_text", "order_of_media_is_kept", "text_trains_the_encoder"},
+    ),
+    "Remembers": ("refused_media_leave_no_trace", set()),
+    "SharesArrays": ("prepare_works_in_threads", set()),
+    "SharesInput": ("threads_may_call_at_once", set()),
+    "Seedless": ("same_seed_builds_the_same_weights", set()),
+    "Grows": ("names_stay_when_it_trains", set()),
+    "Unset": ("weights_are_finite", set()),
+    "KeepsGraph": ("gradients_are_not_kept", set()),
+    "LossOfRows": ("loss_terms_are_finite_scalars", set()),
+    "MakesTooMuch": ("what_it_makes_can_be_read", set()),
+    "WritesLike": (
+        "decode_leaves_like_alone",
+        {"bad_prompt_harms_no_neighbour", "checkpoint_gives_the_same_reply", "replies_do_not_depend_on_neighbours"},
+    ),
+    "FloatCodes": (
+        "latents_have_their_form",
+        MODEL
+        | {
+            "guidance_forks_and_joins", "head_learns_from_its_latents", "head_learns_its_examples", "head_loss_is_finite",
+            "interleaves_with_text", "latents_can_be_fed_back", "scale_can_be_learned",
+        },
+    ),
+    "NumpyPlan": ("plans_are_valid", set()),
+    "AlwaysSeven": ("fixed_plans_hold", set()),
 }  # fmt: skip
 CAN = replace(broken.CAN, streaming=False)
 DECLARED = {  # what a spec says, the check that notices
@@ -123,6 +155,20 @@ def manifest_fails(**fields) -> set[str]:
     plugins.register(broken.Manifest("Good", **fields), "trace")
     found = [check for check in checks(plugins.encoders[0], plugins=plugins) if check.demand.tier == "manifest"]
     return {finding.check for finding in run(found) if finding.status == "fail"}
+
+
+@pytest.mark.parametrize("factory", ["crashes", "exits"])
+def test_what_ends_its_process_does_not_end_ours(site, factory):
+    """It is imported in another process, and where that ends nothing is built in this one."""
+    heavy = {"crashes": "import os; os.abort()", "exits": "import sys; sys.exit(3)"}[factory]
+    site.add("smell", HEAD + ENCODER_OF_SMELL, heavy=heavy + "\n")
+    found = run(checks("smell/one", plugins=site.discover()))
+    (failure,) = [finding for finding in found if finding.status == "fail"]
+    assert failure.check == "factory_resolves"
+    assert {"crashes": "SIGABRT", "exits": "SystemExit: 3"}[factory] in failure.detail
+    skipped = [finding for finding in found if finding.status == "skipped"]
+    assert {finding.detail for finding in skipped} == {"factory_resolves fails"}
+    assert len(skipped) == len([finding for finding in found if finding.tier != "manifest"]) > 40
 
 
 @pytest.mark.parametrize(("fields", "name"), DECLARED.values(), ids=DECLARED)
