@@ -10,9 +10,9 @@ from torch import Tensor
 from anyany.parts import Media
 from anyany.plugin.components import Plan
 from anyany.plugin.specs import Codes
-from anyany.testing.basic import check_coordinates
 from anyany.testing.compare import same, same_media
 from anyany.testing.kit import demand, hold, listed
+from anyany.testing.preparing import check_coordinates
 from anyany.testing.subject import Subject
 
 

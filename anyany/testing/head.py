@@ -73,7 +73,7 @@ def head_loss_is_finite(subject: Subject) -> None:
 def head_learns_from_its_latents(subject: Subject) -> None:
     """The loss reaches every weight of the head but those of marks and of what is fed back."""
     codec, head, latents, lengths = _head(subject)
-    _loss(codec, head, latents, lengths).total.backward()  # type: ignore[no-untyped-call]
+    _loss(codec, head, latents, lengths).total.backward()
     beside = ("begin", "end", "call", "embedding.", "codes.")
     without = [n for n, w in head.named_parameters() if not n.startswith(beside) and w.grad is None]
     if codec.plan().fixed:  # no end is predicted

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from anyany.parts import Media
 
 TIERS = (
-    "manifest", "basic", "gated", "encoder", "codec", "streaming", "head", "sequence", "cache", "training", "serving",
-    "weights",
+    "manifest", "basic", "preparing", "surroundings", "gated", "encoder", "codec", "streaming", "head", "sequence",
+    "cache", "training", "serving", "weights",
 )  # fmt: skip
 """Modules of checks, in the order in which they run: what is cheap, and what others build on, comes first."""
 
@@ -115,7 +115,7 @@ class Check:
         Raises:
             ConformanceError: What is demanded is not kept, or the plugin raised; names the component and the check.
         """
-        from anyany.testing.surroundings import undisturbed
+        from anyany.testing.state import undisturbed
 
         try:
             with undisturbed():

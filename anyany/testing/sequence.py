@@ -14,9 +14,9 @@ from anyany.model.assembly import embed, placed
 from anyany.parts import Media
 from anyany.parts.messages import Message
 from anyany.sequence import Layout
-from anyany.testing.basic import stranger
 from anyany.testing.compare import same, same_media
 from anyany.testing.kit import demand, fail, hold
+from anyany.testing.preparing import stranger
 from anyany.testing.subject import Subject
 
 BUDGET = 5

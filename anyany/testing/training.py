@@ -85,7 +85,7 @@ def text_trains_the_encoder(subject: Subject) -> None:
     """``trainable``: the loss of text behind its features reaches its weights through the backbone."""
     model = subject.model().train()
     encoder: nn.Module = next(iter(model.encoders.values()))  # type: ignore[assignment]
-    _loss(model, "text", [(example(model, 0), "one"), (example(model, 1), "two")]).backward()  # type: ignore[no-untyped-call]
+    _loss(model, "text", [(example(model, 0), "one"), (example(model, 1), "two")]).backward()
     without = [n for n, w in encoder.named_parameters() if w.requires_grad and (w.grad is None or not w.grad.any())]
     few = len(without) < len(_weights(encoder)) or not _weights(encoder)
     hold(few, "gradients that are not zero", f"none for {listed(without)}", "detach nothing in the forward pass")

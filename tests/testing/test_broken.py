@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # the factories lie beside this 
 
 import broken
 from fake_site import HEAD
+from good import MOST, Trace
 
 from anyany.errors import ConformanceError
 from anyany.plugin import EncoderSpec, hookimpl
@@ -82,7 +83,8 @@ FAULTS = {  # the check that names the fault, and those that must follow from it
         | {"gradients_reach_every_weight", "interleaves_with_text", "sizes_are_taken"},
     ),
     "Mislabels": (
-        "features_have_its_width", MODEL | {"interleaves_with_text", "order_of_media_is_kept", "text_trains_the_encoder"},
+        "features_have_its_width",
+        MODEL | {"interleaves_with_text", "order_of_media_is_kept", "text_trains_the_encoder"},
     ),
     "Remembers": ("refused_media_leave_no_trace", set()),
     "SharesArrays": ("prepare_works_in_threads", set()),
@@ -101,8 +103,8 @@ FAULTS = {  # the check that names the fault, and those that must follow from it
         "latents_have_their_form",
         MODEL
         | {
-            "guidance_forks_and_joins", "head_learns_from_its_latents", "head_learns_its_examples", "head_loss_is_finite",
-            "interleaves_with_text", "latents_can_be_fed_back", "scale_can_be_learned",
+            "guidance_forks_and_joins", "head_learns_from_its_latents", "head_learns_its_examples",
+            "head_loss_is_finite", "interleaves_with_text", "latents_can_be_fed_back", "scale_can_be_learned",
         },
     ),
     "NumpyPlan": ("plans_are_valid", set()),
@@ -122,8 +124,8 @@ DECLARED = {  # what a spec says, the check that notices
 def failed(fault: str, **fields) -> set[str]:
     plugins = Registry.isolated()
     plugins.register(broken.Manifest(fault, **fields), "trace")
-    sizes = [broken.Trace(np.ones(count)) for count in (1, 13, broken.MOST)]
-    refuses = [broken.Trace(np.ones(broken.MOST + 1))]
+    sizes = [Trace(np.ones(count)) for count in (1, 13, MOST)]
+    refuses = [Trace(np.ones(MOST + 1))]
     default, here = torch.get_default_dtype(), Path(__file__).parent / "left_behind"
     try:
         return {
