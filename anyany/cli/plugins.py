@@ -17,7 +17,7 @@ from anyany.plugin.discovery import Settings
 from anyany.plugin.records import PluginRecord, to_json
 from anyany.plugin.registry import Registry
 from anyany.plugin.requirements import unmet
-from anyany.plugin.specs import ModalitySpec, Spec
+from anyany.plugin.specs import CodecSpec, EncoderSpec, ModalitySpec, Spec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     showing.add_argument("id", metavar="ID", help="a component, task or metric such as image/fsq, or a plugin")
     doctor = add("doctor", help="check this machine; exits with 1 when a check fails")
     checking = add("check", help="run the conformance checks of components; exits with 1 when one fails")
-    checking.add_argument("id", metavar="ID", help="a component such as image/fsq, or a modality")
+    checking.add_argument("id", metavar="ID", help="a component such as image/fsq, a plugin, or a modality")
     newly = add("new", help="a distribution with a modality that works as it is, in a folder anyany-NAME")
     newly.add_argument("name", metavar="NAME", help="of the plugin, such as thermal")
     newly.add_argument("--encoder", action="store_true", help="media in; both ways, with codes, where neither is named")
@@ -113,7 +113,9 @@ def _check(plugins: Registry, which: str, *, as_json: bool) -> int:
     """The conformance kit; with 1 where a check fails."""
     from anyany.testing import checks, run
 
-    findings = run(checks(which, plugins=plugins))
+    own = [spec for record in plugins.records if record.name == which for spec in record.specs]
+    specs = [spec for spec in own if isinstance(spec, EncoderSpec | CodecSpec)] or plugins.components(which)
+    findings = run(check for spec in specs for check in checks(spec, plugins=plugins))
     failed = [finding for finding in findings if finding.status == "fail"]
     if as_json:
         print_json({"ok": not failed, "checks": [asdict(finding) for finding in findings]})

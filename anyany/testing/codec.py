@@ -9,7 +9,7 @@ from torch import Tensor
 
 from anyany.parts import Media
 from anyany.plugin.components import Plan
-from anyany.plugin.specs import Codes
+from anyany.plugin.specs import Codes, EncoderSpec
 from anyany.testing.compare import same, same_media
 from anyany.testing.kit import demand, hold, listed
 from anyany.testing.preparing import check_coordinates
@@ -129,12 +129,12 @@ def any_row_count_decodes(subject: Subject) -> None:
 
 @demand(_decodes)
 def what_it_makes_can_be_read(subject: Subject) -> None:
-    """Media that it makes go in again: through itself, and through the encoders of its modality."""
+    """Media that it makes go in again: through itself, and through the encoders of its plugin."""
     codec = subject.build()
     made = decode(codec, any_latents(codec, codec.plan().rows))
     hold(codec.prepare(made).rows > 0, "rows", "none", "make media that prepare() takes")
-    for spec in subject.plugins.encoders:
-        if spec.modality == subject.spec.modality:
+    for spec in subject.record.specs:
+        if isinstance(spec, EncoderSpec) and spec.modality == subject.spec.modality:
             encoder = Subject(spec=spec, plugins=subject.plugins).build()
             hold(encoder.prepare(made).rows > 0, f"rows of {spec.id}", "none", "make media that encoders take")
 

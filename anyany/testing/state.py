@@ -34,7 +34,8 @@ def undisturbed() -> Iterator[None]:
             yield
     finally:
         torch.set_default_dtype(before["default dtype"])
-        torch.set_num_threads(before["threads"])
+        if torch.get_num_threads() != before["threads"]:
+            torch.set_num_threads(before["threads"])
         torch.set_grad_enabled(before["gradient mode"])
         torch.use_deterministic_algorithms(before["deterministic mode"])
         os.chdir(before["folder"])

@@ -9,6 +9,7 @@ import pytest
 
 from anyany.cli.main import main
 from anyany.errors import ConformanceError, UnknownModalityError
+from anyany.plugin import CodecSpec, Codes, ModalitySpec, Vectors, hookimpl
 from anyany.plugin.registry import Registry
 from anyany.testing import checks, demands, parametrize, run
 
@@ -31,6 +32,39 @@ ONE_FILE = dict.fromkeys(
 @parametrize(checks("imu", plugins=PLUGINS, xfail=ONE_FILE))
 def test_conforms(check):
     check()
+
+
+LATENTS = {
+    "books": Codes(vocab=2, books=3), "regression": Vectors(dim=3), "embedding": Vectors(dim=3, objective="embedding"),
+    "flow": Vectors(dim=3, objective="flow"), "flow-span": Vectors(dim=3, objective="flow-span"),
+}  # fmt: skip
+
+
+class Kinds:
+    """A manifest by hand: the same codec with other latents, for each head that there is."""
+
+    ANYANY_API = 1
+
+    @hookimpl
+    def anyany_modalities(self):
+        yield ModalitySpec(name="imu", media="imu_plugin:Imu")
+
+    @hookimpl
+    def anyany_codecs(self):
+        for kind, latents in LATENTS.items():
+            config = {"kind": kind, "fixed": kind == "flow-span"}
+            yield CodecSpec(
+                id=f"imu/{kind}", modality="imu", factory="imu_plugin:build_codec", latents=latents, config=config
+            )
+
+
+@pytest.mark.parametrize("kind", LATENTS)
+def test_codecs_of_every_kind_of_latents_conform(kind):
+    plugins = Registry.isolated()
+    plugins.register(Kinds(), "imu")
+    findings = run(checks(f"imu/{kind}", plugins=plugins))
+    assert [finding.detail for finding in findings if finding.status != "ok"] == []
+    assert ("step_by_step_equals_teacher_forced" in {f.check for f in findings}) == (kind != "flow-span")
 
 
 def test_there_are_many_checks_and_each_says_what_it_demands():
