@@ -30,7 +30,7 @@ test: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy anyany/parts anyany/plugin anyany/errors.py
+	$(BIN)/mypy anyany/parts anyany/plugin anyany/testing anyany/errors.py
 
 docs: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r docs/requirements.txt

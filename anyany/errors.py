@@ -160,3 +160,9 @@ class NativeError(AnyanyError, RuntimeError):
     """The native library was asked for and cannot be had, or does not know what it is to run."""
 
     code = "native_unavailable"
+
+
+class ConformanceError(AnyanyError, AssertionError):
+    """A component does not do what a check of ``anyany.testing`` demands, or a check is asked for that there is not."""
+
+    code = "check_failed"

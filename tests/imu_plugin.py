@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from anyany.errors import MediaError
 from anyany.parts import Media
 from anyany.plugin import (
     CodecSpec,
@@ -40,6 +41,12 @@ class Imu(Media):
     rate: float = 50.0
 
 
+def readings(media: Media) -> np.ndarray:
+    if not isinstance(media, Imu):
+        raise MediaError(f"imu: expected an Imu, got {type(media).__name__}")
+    return media.readings
+
+
 class ImuEncoder(nn.Module):
     def __init__(self, width: int = 8) -> None:
         super().__init__()
@@ -50,7 +57,7 @@ class ImuEncoder(nn.Module):
         return Imu(np.random.default_rng(seed).normal(size=(5, 3)).astype(np.float32))
 
     def prepare(self, media: Imu) -> Prepared:
-        times = np.arange(len(media.readings), dtype=np.float32) / media.rate
+        times = np.arange(len(readings(media)), dtype=np.float32) / media.rate
         values = np.stack([times, np.zeros_like(times), np.zeros_like(times)], axis=1)
         return Prepared(
             arrays={"x": media.readings},
@@ -80,7 +87,7 @@ class ImuCodec(nn.Module):
 
     def prepare(self, media: Imu, like: Imu | None = None) -> Prepared:
         return Prepared(
-            arrays={"x": media.readings}, rows=len(media.readings),
+            arrays={"x": readings(media)}, rows=len(media.readings),
             look="full" if self.kind == "flow-span" else "causal",
         )  # fmt: skip
 

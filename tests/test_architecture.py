@@ -199,7 +199,7 @@ HEAVY = "torch transformers PIL av soundfile pandas pyarrow torchvision torchaud
     [
         "import anyany; dir(anyany); anyany.__version__",
         "from anyany import Image, Audio, Video, TimeSeries, Motion; Image.from_array([[0.5]]).key()",
-        "import anyany.plugin, anyany.errors",
+        "import anyany.plugin, anyany.errors, anyany.testing",
         "from anyany.plugin.registry import registry; registry().encoders; registry().records",
     ],
 )

@@ -12,9 +12,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from anyany._version import __version__
-from anyany.cli import probe
 from anyany.cli.output import print_json, print_table
 from anyany.cli.plugins import discover
+from anyany.plugin import probe
 from anyany.plugin.discovery import Settings
 from anyany.plugin.records import PluginRecord
 from anyany.plugin.registry import Registry

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from anyany.parts import Media
 
-STYLES = {"ok": "green", "note": "yellow", "blocked": "yellow"}
+STYLES = {"ok": "green", "note": "yellow", "blocked": "yellow", "expected": "yellow", "skipped": "yellow"}
 """Colour of a status; any other is a fault, and red."""
 
 

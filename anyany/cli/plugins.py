@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from anyany.cli.output import print_json, print_table
@@ -16,12 +17,12 @@ from anyany.plugin.discovery import Settings
 from anyany.plugin.records import PluginRecord, to_json
 from anyany.plugin.registry import Registry
 from anyany.plugin.requirements import unmet
-from anyany.plugin.specs import ModalitySpec, Spec
+from anyany.plugin.specs import CodecSpec, EncoderSpec, ModalitySpec, Spec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``anyany plugins``."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="{list,show,doctor}")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="{list,show,doctor,check,new}")
     add = partial(actions.add_parser, allow_abbrev=False)
     listing = add("list", help="every plugin, its status and its components")
     showing = add("show", help="one component or plugin in full")
@@ -29,7 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "id", metavar="ID", help="a component, task, metric or importer such as image/fsq, or a plugin"
     )
     doctor = add("doctor", help="check this machine; exits with 1 when a check fails")
-    for action in (listing, showing, doctor):
+    checking = add("check", help="run the conformance checks of components; exits with 1 when one fails")
+    checking.add_argument("id", metavar="ID", help="a component such as image/fsq, a plugin, or a modality")
+    newly = add("new", help="a distribution with a modality that works as it is, in a folder anyany-NAME")
+    newly.add_argument("name", metavar="NAME", help="of the plugin, such as thermal")
+    newly.add_argument("--encoder", action="store_true", help="media in; both ways, with codes, where neither is named")
+    newly.add_argument("--decoder", choices=["codes", "vectors"], help="media out, by what the model predicts")
+    newly.add_argument("--media", choices=["arrays", "image", "audio"], default="arrays", help="what it is made of")
+    for action in (listing, showing, doctor, checking):
         action.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -40,6 +48,10 @@ def run(args: argparse.Namespace) -> int:
 
         return examine(as_json=args.json)
     plugins = discover()
+    if args.action == "new":
+        return _new(plugins, args)
+    if args.action == "check":
+        return _check(plugins, args.id, as_json=args.json)
     if args.action == "show":
         return _show(plugins, args.id, as_json=args.json)
     return _list(plugins, as_json=args.json)
@@ -96,6 +108,37 @@ def _show(plugins: Registry, which: str, *, as_json: bool) -> int:
     for spec in specs:
         print()
         print_table((type(spec).__name__, word(spec)), list(_declared(spec)))
+    return 0
+
+
+def _check(plugins: Registry, which: str, *, as_json: bool) -> int:
+    """The conformance kit; with 1 where a check fails."""
+    from anyany.testing import checks, run
+
+    own = [spec for record in plugins.records if record.name == which for spec in record.specs]
+    specs = [spec for spec in own if isinstance(spec, EncoderSpec | CodecSpec)] or plugins.components(which)
+    findings = run(check for spec in specs for check in checks(spec, plugins=plugins))
+    failed = [finding for finding in findings if finding.status == "fail"]
+    if as_json:
+        print_json({"ok": not failed, "checks": [asdict(finding) for finding in findings]})
+        return 1 if failed else 0
+    rows = [(f.status, f.component, f.tier, f.check, f.detail) for f in findings]
+    print_table(("status", "component", "tier", "check", "what to do"), rows)
+    print(f"\n{len(findings)} checks, {len(failed)} failed")
+    return 1 if failed else 0
+
+
+def _new(plugins: Registry, args: argparse.Namespace) -> int:
+    """Write a distribution, and say how to go on."""
+    from anyany.cli.new import new
+
+    both = not args.encoder and not args.decoder
+    folder = new(
+        args.name, encoder=args.encoder or both, decoder="codes" if both else args.decoder or "", media=args.media,
+        folder=Path(), plugins=plugins,
+    )  # fmt: skip
+    print(f"{folder} is ready. Next:\n  cd {folder}\n  pip install -e .")
+    print(f"  anyany plugins check {args.name}\n  python train.py")
     return 0
 
 

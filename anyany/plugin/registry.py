@@ -26,6 +26,7 @@ from anyany.plugin.specs import (
     ImporterSpec,
     MetricSpec,
     ModalitySpec,
+    Spec,
     TaskSpec,
 )
 from anyany.plugin.standard import STANDARD
@@ -85,6 +86,17 @@ class Registry:
     def records(self) -> tuple[PluginRecord, ...]:
         """One record per plugin, in order of name."""
         return tuple(self._records)
+
+    def origin(self, spec: Spec) -> tuple[PluginRecord, Any]:
+        """The record of the plugin that declares a spec, and its manifest.
+
+        Raises:
+            PluginError: No plugin of this registry declares it.
+        """
+        for record in self._records:
+            if spec in record.specs:
+                return record, self._manager.get_plugin(record.name)
+        raise PluginError(f"{spec!r:.80}: no plugin of this registry declares it; take a spec of registry().components")
 
     @property
     def modalities(self) -> dict[str, ModalitySpec]:

@@ -8,8 +8,8 @@ import os
 import pytest
 from fake_site import HEAD
 
-from anyany.cli import probe
 from anyany.cli.main import main
+from anyany.plugin import probe
 
 CODEC = HEAD + (
     "@hookimpl\n"

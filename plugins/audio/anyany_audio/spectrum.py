@@ -32,8 +32,9 @@ class Spectrum:
         self.rate, self.hop, self.size = rate, rate // 100, rate * 32 // 1000
         self.row = FRAMES * self.hop
         self.bins = self.size // 2 + 1
-        self.window = torch.hann_window(self.size)
-        self.filters = audio.melscale_fbanks(self.bins, 40.0, rate / 2, MELS, rate, norm="slaney")  # (K, M)
+        with torch.device("cpu"):  # they are no weights, and are needed where weights are only laid out, too
+            self.window = torch.hann_window(self.size)
+            self.filters = audio.melscale_fbanks(self.bins, 40.0, rate / 2, MELS, rate, norm="slaney")  # (K, M)
 
     @property
     def rows_per_second(self) -> float:

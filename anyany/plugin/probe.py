@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 SECONDS = 300
-_SIGN = "anyany-probe:"  # marks our lines among whatever an import prints
+SIGN = "anyany-probe:"
+"""Marks our lines among whatever an import prints."""
 
 _FACTORIES = f"""
 import importlib, json, sys
@@ -23,13 +24,13 @@ for target in sys.argv[1:]:
     except BaseException as error:
         text = " ".join(str(error).split())
         outcome = [False, f"its import raised {{type(error).__name__}}" + (f": {{text}}" if text else "")]
-    print("\\n" + {_SIGN!r} + json.dumps(outcome), flush=True)
+    print("\\n" + {SIGN!r} + json.dumps(outcome), flush=True)
 """
 
 _TORCH = f"""
 import json, torch
 device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU only"
-print("\\n" + {_SIGN!r} + json.dumps([True, f"{{torch.__version__}}, {{device}}"]), flush=True)
+print("\\n" + {SIGN!r} + json.dumps([True, f"{{torch.__version__}}, {{device}}"]), flush=True)
 """
 
 _ATTENTION = f"""
@@ -40,7 +41,7 @@ try:
     outcome = [True, attention_kernel("cuda" if torch.cuda.is_available() else "cpu")[1]]
 except KernelError as error:
     outcome = [False, str(error)]
-print("\\n" + {_SIGN!r} + json.dumps(outcome), flush=True)
+print("\\n" + {SIGN!r} + json.dumps(outcome), flush=True)
 """
 
 _NATIVE = f"""
@@ -52,7 +53,7 @@ try:
     outcome = [found is not None, f"{{found.isa}}, {{found.path}}" if found else why_not()]
 except NativeError as error:
     outcome = [False, str(error)]
-print("\\n" + {_SIGN!r} + json.dumps(outcome), flush=True)
+print("\\n" + {SIGN!r} + json.dumps(outcome), flush=True)
 """
 
 
@@ -73,27 +74,34 @@ def factories(targets: Sequence[str], seconds: float = SECONDS) -> list[Outcome]
     """
     outcomes: list[Outcome] = []
     while len(outcomes) < len(targets):
-        outcomes += _run(_FACTORIES, targets[len(outcomes) :], seconds)
+        outcomes += ask(_FACTORIES, targets[len(outcomes) :], seconds)
     return outcomes
 
 
 def torch_version() -> Outcome:
     """Version of torch and name of the GPU."""
-    return _run(_TORCH, ["torch"], SECONDS)[0]
+    return ask(_TORCH, ["torch"], SECONDS)[0]
 
 
 def attention() -> Outcome:
     """Which implementation of attention is chosen, and why."""
-    return _run(_ATTENTION, ["anyany.backbone.ops"], SECONDS)[0]
+    return ask(_ATTENTION, ["anyany.backbone.ops"], SECONDS)[0]
 
 
 def native_library() -> Outcome:
     """Instructions and file of the native library, built if need be; or why there is none."""
-    return _run(_NATIVE, ["anyany.native"], SECONDS)[0]
+    return ask(_NATIVE, ["anyany.native"], SECONDS)[0]
 
 
-def _run(program: str, targets: Sequence[str], seconds: float) -> list[Outcome]:
-    """Outcomes of the first targets, at least one; a process that ends early has its reason as the last."""
+def ask(program: str, targets: Sequence[str], seconds: float = SECONDS) -> list[Outcome]:
+    """Outcomes of the first targets, at least one; a process that ends early has its reason as the last.
+
+    Args:
+        program: Text of a Python program that prints a line for each of its arguments: ``SIGN`` and a JSON list of
+            the two fields of an ``Outcome``.
+        targets: Its arguments.
+        seconds: Time limit of the process.
+    """
     # The child looks where this process looks, and not in the current directory first (-P).
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     command = [sys.executable, "-P", "-c", program, *targets]
@@ -107,7 +115,7 @@ def _run(program: str, targets: Sequence[str], seconds: float) -> list[Outcome]:
             child.kill()
             output, _ = child.communicate()
             reason = f"its import did not end within {seconds:g} seconds"
-    lines = [line.removeprefix(_SIGN) for line in output.splitlines() if line.startswith(_SIGN)]
+    lines = [line.removeprefix(SIGN) for line in output.splitlines() if line.startswith(SIGN)]
     outcomes = [Outcome(*json.loads(line)) for line in lines]
     return outcomes if len(outcomes) == len(targets) else [*outcomes, Outcome(False, reason)]
 
