@@ -120,7 +120,7 @@ def align_in(steps: int = 400, limit: int = 2000) -> None:
     print(f"projector / everything: {values['projector'] / (values['everything'] or float('nan')):.3f}")
 
 
-def align_out(steps: int = 1800, limit: int = 500) -> None:
+def align_out(steps: int = 3200, limit: int = 500) -> None:
     """``text-to-speech``, 500 recordings, by the recogniser of ``anyany eval``: a new head on a frozen backbone."""
     model = load("mini")
     fresh(model, "head/audio/melcodes")
