@@ -1,1 +1,1 @@
-"""Fused kernels for anyany. Each lies in a module of its own; importing this package loads neither torch nor Triton."""
+"""Kernels for anyany, in Triton for GPUs and in C for CPUs. Importing this package loads neither torch nor Triton."""
