@@ -79,5 +79,6 @@ def interval_attention(
     scale = 1.0 / math.sqrt(q.shape[-1]) if scale is None else scale
     kernel, _ = attention_kernel(q.device.type)
     if kernel is not None and kernel.fits(q, k):
-        return kernel.interval_attention(q, k, v, intervals, scale=scale)
+        out: Tensor = kernel.interval_attention(q, k, v, intervals, scale=scale)
+        return out
     return tiled_attention(q, k, v, plan or Tiles.of(intervals), scale)
