@@ -81,7 +81,8 @@ def interval_attention(
     scale = 1.0 / math.sqrt(q.shape[-1]) if scale is None else scale
     kernel, _ = attention_kernel(q.device.type)
     if kernel is not None and kernel.fits(q, k):
-        return kernel.interval_attention(q, k, v, intervals, scale=scale, cap=softcap)
+        out: Tensor = kernel.interval_attention(q, k, v, intervals, scale=scale, cap=softcap)
+        return out
     if kernel is not None and os.environ.get(VARIABLE) == "triton":
         shape = f"{q.shape[1]} query heads and {k.shape[1]} key heads of {q.shape[2]} numbers in {q.dtype}"
         raise KernelError(f"{VARIABLE}=triton: the kernel does not hold {shape}; unset the variable")

@@ -108,10 +108,12 @@ def silence(x):
 
 @triton.jit
 def scores(q, k, scale, cap, CAPPED: tl.constexpr, OPERAND: tl.constexpr, PRECISION: tl.constexpr):
-    """Scores ``(M, N)`` in units of ln 2, and what their slope in the product is to that of uncapped ones."""
-    raw = product(q, tl.trans(k), OPERAND, PRECISION) * scale
-    if CAPPED:  # cap * tanh(raw / cap); from exp(-2 |x|), which cannot overflow
-        small = tl.exp(-2.0 * tl.abs(raw) / cap)
-        bent = tl.where(raw < 0, -1.0, 1.0) * (1.0 - small) / (1.0 + small)
-        return bent * cap * LOG2E, 1.0 - bent * bent
-    return raw * LOG2E, 1.0
+    """Scores ``(M, N)`` in units of ln 2, and, where they are capped, their slope in what they were."""
+    score = product(q, tl.trans(k), OPERAND, PRECISION) * scale
+    slope = score
+    if CAPPED:  # cap * tanh(score / cap); from exp(-2 |x|), which cannot overflow
+        small = tl.exp(-2.0 * tl.abs(score) / cap)
+        bent = tl.where(score < 0, -1.0, 1.0) * (1.0 - small) / (1.0 + small)
+        score = bent * cap
+        slope = 1.0 - bent * bent
+    return score * LOG2E, slope

@@ -45,6 +45,18 @@ def test_what_does_not_fit_fails():
 
 
 @pytest.mark.slow
+def test_capped_scores_compile():
+    done = run("-c", """if True:
+        import torch
+        from anyany_kernels import aot
+        for job in list(aot.attention_jobs("sm_90", torch.bfloat16, 64, cap=30.0))[:4]:
+            print(job.kernel.__name__, aot.compile_job(job, aot.TARGETS["sm_90"], torch.bfloat16).shared)
+    """)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 4
+
+
+@pytest.mark.slow
 def test_no_kernel_is_compiled_for_a_length():
     done = run("-c", """if True:
         import torch
