@@ -89,6 +89,7 @@ def answer(
     if workers:
         from anyany.cli.ray_workers import answered
 
+        del model  # each worker loads its own
         batches: Iterable[Iterable[dict[str, Any]]] = answered(make, task, left, workers)
     else:
         batches = (task.answer(model, batch) for batch in left)

@@ -10,6 +10,7 @@ from anyany.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
     from anyany.bench.measure import Figure
+    from anyany.errors import AnyanyError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     if args.growth:
         return _growth(QUICK if args.quick else ROUNDS, as_json=args.json)
     figures = []
-    for figure in measure(args.only, quick=args.quick):
+    for figure in measure(args.only, quick=args.quick, left_out=_left_out):
         figures.append(figure)
         print(f"{figure.id}: {figure.ratio:.3g} {figure.unit}", file=sys.stderr, flush=True)
     if args.json:
@@ -36,6 +37,10 @@ def run(args: argparse.Namespace) -> int:
     columns = ("id", "what", "median", "quartiles", "peer", "goal", "status")
     print_table(columns, [_row(figure) for figure in figures])
     return 0
+
+
+def _left_out(name: str, error: AnyanyError) -> None:
+    print(f"{name}: left out: {error}", file=sys.stderr, flush=True)
 
 
 def _growth(rounds: int, *, as_json: bool) -> int:

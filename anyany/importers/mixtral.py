@@ -6,29 +6,27 @@ from anyany.errors import CheckpointError
 from anyany.importers.config import Config, decoder, flag, number, one_window, only, whole_numbers
 from anyany.importers.llama import names
 from anyany.importers.rope import rope
-from anyany.plugin import Importer, LanguageModel
+from anyany.plugin import Importer, LanguageModel, Names
 
 
 def mixtral() -> Importer:
     """``mixtral``."""
-    each = "block_sparse_moe.experts.{expert}"
-    table = names(
-        ff__router=("block_sparse_moe.gate",),
-        ff__experts_gate_up=(f"{each}.w1.weight", f"{each}.w3.weight"),
-        ff__experts_down=(f"{each}.w2.weight",),
-    )
-    return Importer(describe=_mixtral, names=table)
+    return Importer(describe=_mixtral, names=_names("block_sparse_moe", gate="w1", up="w3", down="w2"))
 
 
 def qwen3_moe() -> Importer:
     """``qwen3_moe``."""
-    each = "mlp.experts.{expert}"
-    table = names(
-        ff__router=("mlp.gate",),
-        ff__experts_gate_up=(f"{each}.gate_proj.weight", f"{each}.up_proj.weight"),
-        ff__experts_down=(f"{each}.down_proj.weight",),
+    return Importer(describe=_qwen3_moe, names=_names("mlp", gate="gate_proj", up="up_proj", down="down_proj"))
+
+
+def _names(before: str, *, gate: str, up: str, down: str) -> Names:
+    """Names as Llama has them, with experts in the place of the feed-forward."""
+    each = before + ".experts.{expert}."
+    return names(
+        ff__router=(f"{before}.gate",),
+        ff__experts_gate_up=(f"{each}{gate}.weight", f"{each}{up}.weight"),
+        ff__experts_down=(f"{each}{down}.weight",),
     )
-    return Importer(describe=_qwen3_moe, names=table)
 
 
 def _mixtral(config: Config) -> LanguageModel:
