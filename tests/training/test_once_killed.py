@@ -52,6 +52,7 @@ RUN = """
     def one_step():
         values = plain()
         if run.step == kill:
+            run.writer.wait()  # so that the last checkpoint is there
             os.kill(os.getpid(), signal.SIGTERM if kill == 10 else signal.SIGKILL)
         return values
     run.one_step = one_step
