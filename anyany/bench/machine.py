@@ -30,14 +30,19 @@ def bandwidth(rounds: int) -> Figure:
     )
 
 
+def product() -> tuple[float, Callable[[], object]]:
+    """Gigaflops, and a call that does them: a square matrix product in float32."""
+    a, b = torch.randn(2, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    return 2 * SIDE**3 / 1e9, lambda: a @ b
+
+
 def matmul(rounds: int) -> Figure:
     """Rate of a square matrix product."""
-    a, b = torch.randn(2, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    work = 2 * SIDE**3 / 1e9
+    work, call = product()
     return Figure(
         id="machine-matmul",
         what=f"float32 product of two {SIDE} x {SIDE} matrices, {torch.get_num_threads()} threads",
-        quartiles=quartiles([work / spent for (spent,) in rounds_of((lambda: a @ b,), rounds)]),
+        quartiles=quartiles([work / spent for (spent,) in rounds_of((call,), rounds)]),
         peer="none",
         unit="GFLOP/s",
     )

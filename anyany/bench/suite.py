@@ -43,6 +43,7 @@ SUITE: dict[str, Callable[[int], Figure]] = {
     "tiny-tokens": tiny.tokens,
     "prefill-10m": partial(prefill.prefill, "10m"),
     "prefill-40m": partial(prefill.prefill, "40m"),
+    "prefill-share-240m": partial(prefill.share, "240m"),
     "cache-memory": memory.cache,
     "attention-forward": attention.forward,
     "attention-both": attention.both,
