@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anyany.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
+    from anyany.bench.growth import Growth
     from anyany.bench.measure import Figure
     from anyany.errors import AnyanyError
 
@@ -18,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", nargs="+", default=[], metavar="ID", help="only these lines of the table")
     parser.add_argument("--quick", action="store_true", help="three rounds in place of nine")
     parser.add_argument("--growth", action="store_true", help="how time grows with size, beside the law")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="write DATE-DEVICE-COMMIT.json and .svg there, such as docs/benchmarks"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -25,12 +31,14 @@ def run(args: argparse.Namespace) -> int:
     """Run ``anyany bench``; a goal that is missed is told, and no failure of the command."""
     from anyany.bench.suite import QUICK, ROUNDS, measure
 
+    rounds = QUICK if args.quick else ROUNDS
     if args.growth:
-        return _growth(QUICK if args.quick else ROUNDS, as_json=args.json)
+        return _growth(rounds, as_json=args.json, out=args.out)
     figures = []
     for figure in measure(args.only, quick=args.quick, left_out=_left_out):
         figures.append(figure)
         print(f"{figure.id}: {figure.ratio:.3g} {figure.unit}", file=sys.stderr, flush=True)
+    _keep(args.out, figures, rounds)
     if args.json:
         print_json([figure.to_json() for figure in figures])
         return 0
@@ -43,13 +51,23 @@ def _left_out(name: str, error: AnyanyError) -> None:
     print(f"{name}: left out: {error}", file=sys.stderr, flush=True)
 
 
-def _growth(rounds: int, *, as_json: bool) -> int:
+def _keep(folder: Path | None, measured: Sequence[Figure] | Sequence[Growth], rounds: int) -> None:
+    if folder is None:
+        return
+    from anyany.bench.record import write
+
+    for file in write(folder, measured, rounds=rounds):
+        print(file, file=sys.stderr)
+
+
+def _growth(rounds: int, *, as_json: bool, out: Path | None) -> int:
     from anyany.bench.growth import grow
 
     found = []
     for growth in grow(rounds):
         found.append(growth)
         print(f"{growth.id}: slope {growth.slope:.3g}", file=sys.stderr, flush=True)
+    _keep(out, found, rounds)
     if as_json:
         print_json([growth.to_json() for growth in found])
         return 0
