@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.installed
 WHEELS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml kernels/pyproject.toml))
 TESTS  := $(wildcard tests plugins kernels)
 
-.PHONY: setup demo test lint docs mini clean
+.PHONY: setup demo test lint docs gpu mini clean
 
 setup: $(STAMP)
 
@@ -35,6 +35,11 @@ lint: setup
 docs: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r docs/requirements.txt
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+# On a machine with a GPU, without a network: the kernels are right, then how fast they are.
+gpu: setup
+	$(BIN)/python -m pytest kernels -q
+	$(BIN)/anyany bench --gpu --out docs/benchmarks
 
 # Trains the default model from the data sets (about two hours on two cores) and puts it into the package.
 mini: setup

@@ -9,6 +9,8 @@ from functools import partial
 from anyany.bench import (
     attention,
     decode,
+    gpu_attention,
+    gpu_fused,
     layout,
     machine,
     memory,
@@ -21,7 +23,7 @@ from anyany.bench import (
     training,
 )  # fmt: skip
 from anyany.bench.measure import Figure
-from anyany.errors import AnyanyError, DataError, MissingPackageError, NativeError, RequestError
+from anyany.errors import AnyanyError, DataError, KernelError, MissingPackageError, NativeError, RequestError
 
 ROUNDS, QUICK = 9, 3
 
@@ -67,14 +69,22 @@ SUITE: dict[str, Callable[[int], Figure]] = {
 }
 """Each takes how many rounds to measure."""
 
+GPU: dict[str, Callable[[int], Figure]] = {**gpu_attention.LINES, **gpu_fused.LINES}
+"""Those that need a GPU."""
+
 
 def measure(
-    only: Sequence[str] = (), *, quick: bool = False, left_out: Callable[[str, AnyanyError], None] | None = None
+    only: Sequence[str] = (),
+    *,
+    gpu: bool = False,
+    quick: bool = False,
+    left_out: Callable[[str, AnyanyError], None] | None = None,
 ) -> Iterator[Figure]:
     """Figures one by one, as they are ready.
 
     Args:
-        only: Ids; none is all of them.
+        only: Ids; none is all of ``SUITE``, or of ``GPU``.
+        gpu: Those of ``GPU``.
         quick: Three rounds in place of nine.
         left_out: Told of a line that this machine cannot measure, for want of a package, of data or of a compiler; the
             lines behind it are measured all the same. Where lines are asked for by id that is an error, as it is
@@ -84,17 +94,18 @@ def measure(
         RequestError: There is no such id.
         AnyanyError: The two sides of a comparison do not make the same, or a line cannot be measured.
     """
+    known = {**SUITE, **GPU}
     for name in only:
-        if name not in SUITE:
-            close = difflib.get_close_matches(name, SUITE, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(SUITE)}"
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
             raise RequestError(f"bench: unknown id {name!r}; {hint}")
-    for name, run in SUITE.items():
+    for name, run in (known if only else GPU if gpu else SUITE).items():
         if only and name not in only:
             continue
         try:
             figure = run(QUICK if quick else ROUNDS)
-        except (MissingPackageError, DataError, NativeError) as error:
+        except (MissingPackageError, DataError, NativeError, KernelError) as error:
             if only or left_out is None:
                 raise
             left_out(name, error)

@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``anyany bench``."""
     parser.add_argument("--only", nargs="+", default=[], metavar="ID", help="only these lines of the table")
     parser.add_argument("--quick", action="store_true", help="three rounds in place of nine")
+    parser.add_argument("--gpu", action="store_true", help="the lines that need a GPU, in place of the others")
     parser.add_argument("--growth", action="store_true", help="how time grows with size, beside the law")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="write DATE-DEVICE-COMMIT.json and .svg there, such as docs/benchmarks"
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     if args.growth:
         return _growth(rounds, as_json=args.json, out=args.out)
     figures = []
-    for figure in measure(args.only, quick=args.quick, left_out=_left_out):
+    for figure in measure(args.only, gpu=args.gpu, quick=args.quick, left_out=_left_out):
         figures.append(figure)
         print(f"{figure.id}: {figure.ratio:.3g} {figure.unit}", file=sys.stderr, flush=True)
     _keep(args.out, figures, rounds)
