@@ -10,14 +10,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anyany.cli.output import print_json, print_table
 from anyany.plugin.discovery import Settings
 from anyany.plugin.records import PluginRecord, to_json
 from anyany.plugin.registry import Registry
 from anyany.plugin.requirements import unmet
-from anyany.plugin.specs import CodecSpec, EncoderSpec, ModalitySpec, Spec
+from anyany.plugin.specs import CodecSpec, ComponentSpec, EncoderSpec, ModalitySpec, Spec
+
+if TYPE_CHECKING:
+    from anyany.testing import Cost, Finding
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -119,13 +122,27 @@ def _check(plugins: Registry, which: str, *, as_json: bool) -> int:
     specs = [spec for spec in own if isinstance(spec, EncoderSpec | CodecSpec)] or plugins.components(which)
     findings = run(check for spec in specs for check in checks(spec, plugins=plugins))
     failed = [finding for finding in findings if finding.status == "fail"]
+    found = [cost for spec in specs for cost in _costs(spec, plugins, findings)]
     if as_json:
-        print_json({"ok": not failed, "checks": [asdict(finding) for finding in findings]})
+        told = {"ok": not failed, "checks": [asdict(f) for f in findings], "costs": [asdict(c) for c in found]}
+        print_json(told)
         return 1 if failed else 0
     rows = [(f.status, f.component, f.tier, f.check, f.detail) for f in findings]
     print_table(("status", "component", "tier", "check", "what to do"), rows)
     print(f"\n{len(findings)} checks, {len(failed)} failed")
+    if found:
+        print("\nwhat a row costs; no check")
+        told = [(c.component, c.call, str(c.rows), f"{c.seconds * 1e6:.1f}", f"{c.bytes:.0f}", c.device) for c in found]
+        print_table(("component", "call", "rows", "microseconds a row", "bytes a row", "device"), told)
     return 1 if failed else 0
+
+
+def _costs(spec: ComponentSpec, plugins: Registry, findings: Sequence[Finding]) -> Iterator[Cost]:
+    """Of a component that passes its checks; what fails may not even run."""
+    if all(finding.status == "ok" for finding in findings if finding.component == spec.id):
+        from anyany.testing import Subject, costs
+
+        yield from costs(Subject(spec=spec, plugins=plugins))
 
 
 def _new(plugins: Registry, args: argparse.Namespace) -> int:

@@ -31,7 +31,7 @@ class Settings:
         allow: ``ANYANY_PLUGINS``: plugin or distribution names; ``None`` (unset) allows all, empty none.
         block: ``ANYANY_BLOCK``: plugin or distribution names.
         strict: ``ANYANY_STRICT=1``: a plugin that does not load is an error at once.
-        trace: ``ANYANY_TRACE=1``: hook calls are printed to stderr.
+        trace: ``ANYANY_TRACE=1``: a line on stderr for each call of a hook.
     """
 
     allow: frozenset[str] | None = None

@@ -5,7 +5,6 @@ Here, and only here, code of a plugin runs; whatever it raises becomes a record.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -17,6 +16,7 @@ from anyany.plugin.hookspecs import PROJECT, SPEC_OF_HOOK
 from anyany.plugin.records import PluginRecord, Status, error_text, traceback_text
 from anyany.plugin.rules import broken_rules
 from anyany.plugin.specs import ANYANY_API, Spec
+from anyany.plugin.tracing import called, traced
 
 
 class Refusal(Exception):
@@ -27,17 +27,16 @@ class Refusal(Exception):
         self.status = status
 
 
-def new_manager(trace: bool) -> pluggy.PluginManager:
-    """A plugin manager that knows our hooks; with ``trace`` it prints hook calls to stderr."""
+def new_manager() -> pluggy.PluginManager:
+    """A plugin manager that knows our hooks."""
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(hookspecs)
-    if trace:
-        manager.trace.root.setwriter(lambda text: print(text, end="", file=sys.stderr))
-        manager.enable_tracing()
     return manager
 
 
-def load(manager: pluggy.PluginManager, record: PluginRecord, manifest: Callable[[], Any]) -> PluginRecord:
+def load(
+    manager: pluggy.PluginManager, record: PluginRecord, manifest: Callable[[], Any], *, trace: bool
+) -> PluginRecord:
     """Import and register one plugin; its record comes back ``ok`` with specs, or with a reason.
 
     Args:
@@ -45,13 +44,14 @@ def load(manager: pluggy.PluginManager, record: PluginRecord, manifest: Callable
         record: Who it is.
         manifest: Imports the manifest. May raise anything, ``SystemExit`` too: a plugin never ends
             its host. ``KeyboardInterrupt`` is the user's and passes.
+        trace: Say on stderr what each hook gave.
     """
     plugin = None
     try:
         plugin = manifest()
         _check_version(plugin)
         _register(manager, plugin, record.name)
-        specs = _collect(manager, plugin)
+        specs = _collect(manager, plugin, record.name, trace)
         if problems := list(broken_rules(record.name, specs)):
             raise Refusal("failed", "; ".join(problems))
         return replace(record, status="ok", specs=specs)
@@ -85,14 +85,16 @@ def _register(manager: pluggy.PluginManager, plugin: Any, name: str) -> None:
         raise Refusal("failed", f"{text}; the hooks are {', '.join(SPEC_OF_HOOK)}, without arguments") from error
 
 
-def _collect(manager: pluggy.PluginManager, plugin: Any) -> tuple[Spec, ...]:
+def _collect(manager: pluggy.PluginManager, plugin: Any, name: str, trace: bool) -> tuple[Spec, ...]:
     """Call the hooks of this plugin alone, so that the fault of one is not the fault of all."""
     others = [other for other in manager.get_plugins() if other is not plugin]
     specs: list[Spec] = []
     for hook, kind in SPEC_OF_HOOK.items():
-        for returned in manager.subset_hook_caller(hook, others)():
-            for spec in returned:
-                if not isinstance(spec, kind):
-                    raise Refusal("failed", f"{hook} must return {kind.__name__}, got {type(spec).__name__}")
-                specs.append(spec)
+        call = manager.subset_hook_caller(hook, others)
+        if not call.get_hookimpls():
+            continue
+        for spec in traced(name, hook, call) if trace else called(call):
+            if not isinstance(spec, kind):
+                raise Refusal("failed", f"{hook} must return {kind.__name__}, got {type(spec).__name__}")
+            specs.append(spec)
     return tuple(specs)

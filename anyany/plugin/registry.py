@@ -37,13 +37,13 @@ class Registry:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self._settings = settings or Settings()
-        self._manager = new_manager(self._settings.trace)
+        self._manager = new_manager()
         self._records: list[PluginRecord] = []
 
     @classmethod
     def isolated(cls) -> Registry:
-        """A registry that discovers nothing; ``register`` fills it."""
-        return cls()
+        """A registry that discovers nothing; ``register`` fills it. Of the environment it knows ``ANYANY_TRACE``."""
+        return cls(Settings(trace=Settings.from_environment().trace))
 
     @classmethod
     def discover(cls, settings: Settings | None = None) -> Registry:
@@ -56,7 +56,7 @@ class Registry:
         for candidate in candidates(found._settings):
             record = candidate.record
             if record.status == "ok":
-                record = load(found._manager, record, candidate.entry.load)
+                record = load(found._manager, record, candidate.entry.load, trace=found._settings.trace)
             found._records.append(record)
         found._settle_words()
         sick = [record for record in found._records if not record.healthy]
@@ -72,7 +72,7 @@ class Registry:
         """
         if any(record.name == name and record.status == "ok" for record in self._records):
             raise PluginError(f"plugin {name!r}: the name is already taken; choose another")
-        record = load(self._manager, PluginRecord(name=name), lambda: plugin)
+        record = load(self._manager, PluginRecord(name=name), lambda: plugin, trace=self._settings.trace)
         if record.status != "ok":
             raise PluginError(record.explain())
         if taken := sorted(set(_words(record)) & set(self.modalities)):

@@ -11,8 +11,8 @@ from anyany.testing.compare import same
 from anyany.testing.kit import demand, hold, listed
 from anyany.testing.subject import Subject
 
-BFLOAT16 = 0.1
-"""Share of the largest value that eight bits of a mantissa may lose over a few layers."""
+ROUNDING = 0.1
+"""Share of the largest value that the eight bits of bfloat16 may lose over a few layers."""
 
 
 @demand(lambda subject: subject.spec.can.deterministic)
@@ -83,17 +83,26 @@ def gradients_reach_every_weight(subject: Subject) -> None:
 @demand(lambda subject: "bfloat16" in subject.spec.can.dtypes)
 def bfloat16_is_close(subject: Subject) -> None:
     """``dtypes``: with weights in bfloat16 it gives nearly what it gives in float32."""
+    _close(subject, torch.bfloat16)
+
+
+@demand(lambda subject: not {"float16", "float64"}.isdisjoint(subject.spec.can.dtypes))
+def float16_and_float64_are_close(subject: Subject) -> None:
+    """``dtypes``: with weights in float16 or float64 it gives nearly what it gives in float32."""
+    for dtype in (torch.float16, torch.float64):
+        if str(dtype).removeprefix("torch.") in subject.spec.can.dtypes:
+            _close(subject, dtype)
+
+
+def _close(subject: Subject, dtype: torch.dtype) -> None:
     component = subject.build()
     batch = subject.batch(component)
     full = subject.run(component, batch)
-    made = subject.run(component.to(torch.bfloat16), batch)
-    hold(
-        made.dtype == torch.bfloat16 or not subject.encodes,
-        "features in bfloat16",
-        made.dtype,
-        "follow the weights' type",
-    )
-    same(made.float(), full.float(), "about the output in float32", "bring inputs to the weights' type", BFLOAT16)
+    made = subject.run(component.to(dtype), batch)
+    name = str(dtype).removeprefix("torch.")
+    right = made.dtype == dtype or not subject.encodes
+    hold(right, f"features in {name}", made.dtype, "follow the weights' type")
+    same(made.float(), full.float(), "about the output in float32", "bring inputs to the weights' type", ROUNDING)
 
 
 @demand()

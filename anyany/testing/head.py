@@ -13,6 +13,7 @@ from anyany.testing.kit import demand, hold, listed
 from anyany.testing.subject import Subject
 
 WIDTH = 32
+ADVICE = "look at the latents: numbers that are there, and are not always the same"
 
 
 def _decodes(subject: Subject) -> bool:
@@ -74,11 +75,12 @@ def head_learns_from_its_latents(subject: Subject) -> None:
     """The loss reaches every weight of the head but those of marks and of what is fed back."""
     codec, head, latents, lengths = _head(subject)
     _loss(codec, head, latents, lengths).total.backward()
-    beside = ("begin", "end", "call", "embedding.", "codes.")
-    without = [n for n, w in head.named_parameters() if not n.startswith(beside) and w.grad is None]
-    if codec.plan().fixed:  # no end is predicted
-        without = [name for name in without if not name.startswith("stop")]
-    hold(not without, "a gradient for each weight of the head", f"none for {listed(without)}", "look at the latents")
+    beside = ("begin", "end", "call", "embedding.", "codes.", *(["stop"] if codec.plan().fixed else []))
+    gradients = {name: weight.grad for name, weight in head.named_parameters() if not name.startswith(beside)}
+    without = [name for name, gradient in gradients.items() if gradient is None or not gradient.isfinite().all()]
+    hold(not without, "a finite gradient for each weight of the head", f"none for {listed(without)}", ADVICE)
+    said = [g for name, g in gradients.items() if not name.startswith("stop")]  # the end is learned from any latents
+    hold(any(bool(g.any()) for g in said if g is not None), "gradients that are not zero", "zeros alone", ADVICE)
 
 
 @demand(_decodes)

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from anyany.parts import Media
 
 TIERS = (
-    "manifest", "basic", "preparing", "surroundings", "gated", "encoder", "codec", "streaming", "head", "sequence",
-    "cache", "training", "serving", "weights",
+    "manifest", "basic", "preparing", "surroundings", "gated", "devices", "encoder", "codec", "streaming", "head",
+    "sequence", "cache", "training", "serving", "weights", "golden",
 )  # fmt: skip
 """Modules of checks, in the order in which they run: what is cheap, and what others build on, comes first."""
 

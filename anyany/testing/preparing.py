@@ -11,6 +11,7 @@ import numpy as np
 from anyany.errors import AnyanyError
 from anyany.parts import Media
 from anyany.plugin.components import Prepared
+from anyany.plugin.records import error_text
 from anyany.testing.kit import demand, fail, hold, listed
 from anyany.testing.subject import Subject
 
@@ -85,6 +86,21 @@ def prepare_works_in_threads(subject: Subject) -> None:
         together = list(pool.map(component.prepare, media))
     for one, other in zip(alone, together, strict=True):
         _equal(one, other, "the same arrays in threads", "keep nothing on self in prepare()")
+
+
+@demand()
+def prepare_works_in_a_worker(subject: Subject) -> None:
+    """Handed to a process of a training run, where it has no weights, it prepares as it does here."""
+    from anyany.model.handing import ByValue, without_weights
+
+    component = subject.build()
+    advice = "keep no lock, open file or lambda on self, and no weight in prepare()"
+    try:
+        handed = ByValue.loads(ByValue.dumps(without_weights(component, [component])))
+    except Exception as error:
+        fail("a component that can be handed to another process", error_text(error), advice)
+    for media in subject.media(component):
+        _equal(handed.prepare(media), component.prepare(media), "the same arrays in a worker", advice)
 
 
 @demand()

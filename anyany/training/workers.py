@@ -7,10 +7,9 @@ the recipe, and gets the planner without the weights; it holds no state, so that
 from __future__ import annotations
 
 import atexit
-import copy
 import signal
 import traceback
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -20,11 +19,11 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import torch
-from torch import nn
 
 from anyany import errors
 from anyany.errors import AnyanyError, DataError, RecipeError
 from anyany.model.document import Planner
+from anyany.model.handing import ByValue, without_weights
 from anyany.training.data import Make, Ticket, build_sources, made
 
 WAITING = 32
@@ -121,15 +120,9 @@ def _place(ticket: Ticket) -> str:
     return f"source {ticket.source!r}, sample {ticket.index}"
 
 
-class _ByValue(ForkingPickler):
-    """Pickles for our own pipes, without what torch adds: tensors as bytes, not as files that both sides hold open."""
-
-    _extra_reducers: dict[type, Any] = {}  # noqa: RUF012
-
-
 def _packed(value: Any) -> Any:
     try:
-        return _ByValue.dumps(value)
+        return ByValue.dumps(value)
     except Exception as error:
         raise RecipeError(
             f"workers: cannot hand {type(value).__name__} to another process: {error}; set workers = 0"
@@ -137,18 +130,10 @@ def _packed(value: Any) -> Any:
 
 
 def _light(make: Make) -> Make:
-    """The same without parameters, of which only shapes are left; ``prepare`` uses none."""
+    """The same, with components that have no weights."""
     planner: Planner = make.planner  # type: ignore[attr-defined]
-    memo: dict[int, Any] = {}
-    for _, component in (*planner.encoders.values(), *planner.codecs.values()):
-        if isinstance(component, nn.Module):
-            for parameter in component.parameters():
-                memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)
-            for buffer in component.buffers():
-                memo[id(buffer)] = buffer.detach().cpu().clone()
-            for module in component.modules():  # hooks of adapters cannot be handed over, and nothing is projected
-                memo[id(module._forward_hooks)] = OrderedDict()
-    return replace(make, planner=copy.deepcopy(planner, memo))  # type: ignore[type-var]
+    components = [component for _, component in (*planner.encoders.values(), *planner.codecs.values())]
+    return replace(make, planner=without_weights(planner, components))  # type: ignore[type-var]
 
 
 def _work(connection: Connection) -> None:

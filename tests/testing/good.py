@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from anyany.errors import MediaError
 from anyany.parts import Media
-from anyany.plugin import Codes, Coordinates, Plan, Prepared
+from anyany.plugin import Codes, Coordinates, Plan, Prepared, Vectors
 
 MOST = 40
 
@@ -48,6 +48,11 @@ def places(rows):
     return Coordinates(values=np.arange(rows, dtype=np.float32)[:, None] * np.ones((1, 3), np.float32))
 
 
+def numbers(batch: Sequence[Prepared], weight: Tensor) -> Tensor:
+    """The numbers of all items ``(rows, 1)``, where the weight is and of its type."""
+    return torch.from_numpy(np.concatenate([p.arrays["x"] for p in batch])).to(weight)
+
+
 class Good(Component):
     """An encoder: a row for each number."""
 
@@ -57,8 +62,7 @@ class Good(Component):
         self.inner, self.outer = nn.Linear(1, width), nn.Linear(width, width)
 
     def forward(self, batch: Sequence[Prepared]) -> Tensor:
-        x = torch.from_numpy(np.concatenate([p.arrays["x"] for p in batch])).to(self.inner.weight)
-        return self.outer(torch.tanh(self.inner(x)))
+        return self.outer(torch.tanh(self.inner(numbers(batch, self.inner.weight))))
 
 
 class GoodCodec(Component):
@@ -70,8 +74,7 @@ class GoodCodec(Component):
         self.shift = nn.Parameter(torch.randn(()) * 0.1)
 
     def encode(self, batch):
-        x = torch.from_numpy(np.concatenate([p.arrays["x"] for p in batch]))
-        return ((x - self.shift + 2) * 2).long().clamp(0, 7)
+        return ((numbers(batch, self.shift) - self.shift + 2) * 2).long().clamp(0, 7)
 
     def plan(self, like=None):
         return Plan(rows=7, fixed=False, coordinates=places(7))
@@ -83,11 +86,32 @@ class GoodCodec(Component):
         return Trace(self.values(latents))
 
     def loss(self, batch):
-        x = torch.from_numpy(np.concatenate([p.arrays["x"] for p in batch]))
+        x = numbers(batch, self.shift)
         return {"shift": (x - (self.encode(batch) / 2 - 2 + self.shift)).square().mean()}
 
     def stream(self, like=None):
         return Stream(self)
+
+
+class GoodVectors(GoodCodec):
+    """A number for each number, shifted as it has learned; quantiles give their upper end."""
+
+    can: ClassVar = {"streaming": False, "quantiles": True}
+    declares: ClassVar = {"latents": Vectors(dim=1)}
+
+    def __init__(self):
+        super().__init__()
+        self.latents = Vectors(dim=1)
+
+    def encode(self, batch):
+        return numbers(batch, self.shift) - self.shift.detach()
+
+    def decode(self, latents, like=None, quantiles=None):
+        made = latents if quantiles is None else quantiles[..., -1]
+        return Trace(made[:, 0].nan_to_num() + self.shift.detach())
+
+    def loss(self, batch):
+        return {"shift": (numbers(batch, self.shift) - self.shift).square().mean()}
 
 
 class Stream:
