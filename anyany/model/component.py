@@ -1,4 +1,4 @@
-"""Encoders and codecs on their own: a plugin that is used outside ``generate``, in a program that has a model of its own.
+"""Encoders and codecs on their own: a plugin outside ``generate``, in a program that has a model of its own.
 
 Shapes: n rows of a part; features ``(n, width)``; latents ``(n, books)`` int64, or ``(n, dim)`` floats.
 """
@@ -47,7 +47,9 @@ def codec(which: str, weights: Weights | None = None, *, plugins: Registry | Non
     return _component("codec", which, weights, plugins)
 
 
-def encode(component: Encoder | str, parts: Sequence[Media | Prepared], *, weights: Weights | None = None) -> list[Tensor]:
+def encode(
+    component: Encoder | str, parts: Sequence[Media | Prepared], *, weights: Weights | None = None
+) -> list[Tensor]:
     """Features of parts, in one pass over all of them.
 
     Gradients reach the weights of the encoder as in any module: train it, or freeze it.
@@ -187,16 +189,17 @@ def _split(component: Any, run: Any, items: Sequence[Prepared]) -> list[Tensor]:
 def _latents(codec: Codec, given: Any, index: int) -> Tensor:
     """Latents of one part, held to the form that the codec states, on its device."""
     form = codec.latents
-    codes = isinstance(form, Codes)
-    width = form.books if codes else form.dim
-    wanted = f"integers (rows, {width}) below {form.vocab}" if codes else f"numbers (rows, {width})"
+    if codes := isinstance(form, Codes):
+        width, wanted = form.books, f"integers (rows, {form.books}) below {form.vocab}"
+    else:
+        width, wanted = form.dim, f"numbers (rows, {form.dim})"
     try:
         z = torch.as_tensor(given)
     except (TypeError, ValueError, RuntimeError):
         raise MediaError(f"latents {index}: expected {wanted}, got {type(given).__name__}") from None
     if z.dim() != 2 or z.shape[1] != width or len(z) == 0 or codes == z.is_floating_point():
         raise MediaError(f"latents {index}: expected {wanted}, got {z.dtype} {tuple(z.shape)}")
-    if codes and not (0 <= int(z.min()) and int(z.max()) < form.vocab):
+    if isinstance(form, Codes) and not (z.min() >= 0 and z.max() < form.vocab):
         raise MediaError(f"latents {index}: expected {wanted}, got {int(z.min())} to {int(z.max())}")
     device = next((w.device for w in codec.parameters()), z.device)  # type: ignore[attr-defined]
     return z.to(device, torch.int64 if codes else z.dtype)

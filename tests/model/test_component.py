@@ -92,7 +92,7 @@ def test_a_shard_is_enough(saved, plugins):
     codec = anyany.codec("imu/signs", folder, plugins=plugins)
     assert codec.latents == model.codecs["imu/signs"].latents  # the configuration of the checkpoint, not the spec's
     (folder / "encoder-imu-linear.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="encoder-imu-linear.safetensors is missing"):
+    with pytest.raises(CheckpointError, match=r"encoder-imu-linear\.safetensors is missing"):
         anyany.encoder("imu", folder, plugins=plugins)
 
 
@@ -124,9 +124,7 @@ def test_gradients_reach_an_encoder_and_no_codec():
 def test_what_workers_prepared_is_taken_as_it_is():
     encoder, codec = ImuEncoder(), ImuCodec()
     for run, component in ((anyany.encode, encoder), (anyany.tokenize, codec)):
-        for a, b in zip(
-            run(component, PARTS), run(component, [component.prepare(p) for p in PARTS]), strict=True
-        ):
+        for a, b in zip(run(component, PARTS), run(component, [component.prepare(p) for p in PARTS]), strict=True):
             assert torch.equal(a, b)
 
 
@@ -166,7 +164,7 @@ def test_what_cannot_be_is_said(call, error, says):
 def test_a_component_that_makes_other_rows_is_said():
     encoder = ImuEncoder()
     encoder.forward = lambda batch: torch.zeros(3, 8)
-    with pytest.raises(SpanMismatchError, match="ImuEncoder.*declared 17 rows, produced 3"):
+    with pytest.raises(SpanMismatchError, match=r"ImuEncoder.*declared 17 rows, produced 3"):
         anyany.encode(encoder, PARTS)
 
 
