@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from anyany._version import __version__
 
 if TYPE_CHECKING:
-    from anyany.model import Model, Reply, compose, load
+    from anyany.model import Model, Reply, codec, compose, detokenize, encode, encoder, load, tokenize
     from anyany.parts import Audio, Image, Media, Motion, TimeSeries, Video
 
 _HOMES = {
@@ -22,8 +22,13 @@ _HOMES = {
     "Video": "anyany.parts",
     "Model": "anyany.model",
     "Reply": "anyany.model",
+    "codec": "anyany.model",
     "compose": "anyany.model",
+    "detokenize": "anyany.model",
+    "encode": "anyany.model",
+    "encoder": "anyany.model",
     "load": "anyany.model",
+    "tokenize": "anyany.model",
 }
 
 __all__ = [
@@ -36,8 +41,13 @@ __all__ = [
     "TimeSeries",
     "Video",
     "__version__",
+    "codec",
     "compose",
+    "detokenize",
+    "encode",
+    "encoder",
     "load",
+    "tokenize",
 ]
 
 

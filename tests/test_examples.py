@@ -107,6 +107,14 @@ def test_train_a_tiny_model(run, tmp_path):
             assert (tmp_path / "runs" / part / "latest").read_text().strip() == f"step-{steps:08}"
 
 
+@pytest.mark.slow
+def test_codes_in_another_model(run, model, tmp_path):
+    printed = run("06_codes_in_another_model.py", "--model", model, "--steps", 2, "--out", "drawn.png")
+    assert "10 digits in drawn.png" in printed
+    drawn = Image.open(tmp_path / "drawn.png")
+    assert drawn.width == 10 * drawn.height
+
+
 def test_forecast(run, model, tmp_path):
     frame = ["time,load,wind"]
     for hour in range(120):

@@ -1,6 +1,7 @@
 """Composition of models, their checkpoints, and what people call on them."""
 
 from anyany.model.checkpoint import save
+from anyany.model.component import codec, detokenize, encode, encoder, tokenize
 from anyany.model.compose import compose, load
 from anyany.model.document import Document, Piece, Planner
 from anyany.model.model import DecoderPart, EncoderPart, Model
@@ -17,7 +18,12 @@ __all__ = [
     "Planner",
     "Reply",
     "TextTokenizer",
+    "codec",
     "compose",
+    "detokenize",
+    "encode",
+    "encoder",
     "load",
     "save",
+    "tokenize",
 ]

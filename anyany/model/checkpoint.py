@@ -10,8 +10,9 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -34,6 +35,8 @@ from anyany.plugin.registry import Registry, registry
 
 if TYPE_CHECKING:
     from anyany.model.model import Model
+
+Kind = Literal["encoder", "codec"]
 
 FORMAT = 1
 _ID = re.compile(r"([a-z][a-z0-9_-]*)/[a-z0-9][a-z0-9._-]*")
@@ -110,17 +113,50 @@ def load(path: Path, *, missing: str = "error", plugins: Registry | None = None)
     if missing not in ("error", "drop"):
         raise CheckpointError(f"missing: expected 'error' or 'drop', got {missing!r}")
     plugins = plugins or registry()
+    config = _installed(_config(path), plugins, drop=missing == "drop")
+    model = _described(path, config, plugins)
+    for name, component in model.components.items():
+        _fill(component, path / shard_name(name), name)
+    return model.eval()
+
+
+def load_component(path: Path, kind: Kind, which: str, plugins: Registry) -> nn.Module:
+    """Read one encoder or codec of a checkpoint; no other shard is opened.
+
+    Args:
+        path: Directory of the checkpoint.
+        kind: Of the component.
+        which: Its id, or its modality.
+        plugins: Where components come from.
+
+    Raises:
+        CheckpointError: As for ``load``.
+        MissingPluginError: Its plugin is missing; those of others need not be there.
+        UnknownModalityError: The checkpoint has no such component.
+    """
+    config, entries = _config(path), "encoders" if kind == "encoder" else "decoders"
+    every = getattr(config, entries)
+    named = tuple(e for e in every if isinstance(e, Mapping) and e.get("id") == which)
+    asked = replace(config, **{"encoders": (), "decoders": (), entries: named or every})
+    find = plugins.encoder if kind == "encoder" else plugins.codec
+    for entry in getattr(_installed(asked, plugins, drop=not named), entries):
+        spec = find(entry["id"])
+        if which in (spec.id, spec.modality):
+            component: nn.Module = plugins.build(spec, **entry.get("config", {}))
+            name = f"{kind}/{spec.id}"
+            _fill(component, path / shard_name(name), name)
+            return component.eval()
+    ids = ", ".join(str(e["id"]) for e in every) or "none"
+    raise UnknownModalityError(f"{path}: has no {kind} for {which!r}; its {kind}s: {ids}")
+
+
+def _config(path: Path) -> BuildConfig:
     data = read_json(path / "config.json")
     if data.get("format") != FORMAT:
         raise CheckpointError(
             f"{path}: expected format {FORMAT}, got {data.get('format')!r}; a newer anyany may read it"
         )
-    config = BuildConfig.from_json(data)
-    config = _installed(config, plugins, drop=missing == "drop")
-    model = _described(path, config, plugins)
-    for name, component in model.components.items():
-        _fill(component, path / shard_name(name), name)
-    return model.eval()
+    return BuildConfig.from_json(data)
 
 
 def _described(path: Path, config: BuildConfig, plugins: Registry) -> Model:

@@ -46,15 +46,7 @@ def load(
         AdapterError: The adapter is damaged, or belongs to another base.
         MissingPluginError: A component's plugin is not installed.
     """
-    if not isinstance(path, str | Path):
-        raise CheckpointError(f"load: expected a path or 'mini', got {type(path).__name__}")
-    dtype, device = _dtype(dtype), _device(device)
-    folder = Path(__file__).parent.parent / "mini" / "weights" if str(path) == "mini" else Path(path)
-    if not folder.is_dir():
-        raise CheckpointError(
-            f"load: expected the directory of a checkpoint, or 'mini'; nothing at {path}. "
-            "A repository is not downloaded: fetch it, and give its directory"
-        )
+    dtype, device, folder = _dtype(dtype), _device(device), checkpoint_folder(path)
     if _is_ours(folder):
         model = checkpoint.load(folder, missing=missing, plugins=plugins)
     else:
@@ -68,6 +60,23 @@ def load(
     if weights is not None:
         _shrink(model, weights)
     return model
+
+
+def checkpoint_folder(path: str | Path) -> Path:
+    """The directory of a checkpoint; ``mini`` is the one that ships with the package.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    if not isinstance(path, str | Path):
+        raise CheckpointError(f"load: expected a path or 'mini', got {type(path).__name__}")
+    folder = Path(__file__).parent.parent / "mini" / "weights" if str(path) == "mini" else Path(path)
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"load: expected the directory of a checkpoint, or 'mini'; nothing at {path}. "
+            "A repository is not downloaded: fetch it, and give its directory"
+        )
+    return folder
 
 
 def _shrink(model: Model, form: Form) -> None:
