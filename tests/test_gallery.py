@@ -1,7 +1,7 @@
 """The gallery of third-party plugins: each stands on the public contract alone, installs, conforms, and learns.
 
-A folder of ``examples/plugins`` is a distribution with ``tests`` and a ``train.py``. ``python train.py --quick`` takes at most
-40 s on one quiet core, and its last line is JSON: ``{name: {"value": ..., "baseline": ...}}``, where more is better.
+A folder of ``examples/plugins`` is a distribution with ``tests`` and a ``train.py``. ``python train.py --quick`` takes at
+most 40 s on one quiet core, and its last line is JSON: ``{name: {"value": ..., "baseline": ...}}``, where more is better.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def test_it_has_a_page_and_a_row_in_the_gallery(folder):
 
 
 def install(folder: Path, site: FakeSite, tmp_path: Path) -> dict[str, str]:
-    """Build the wheel and install it, without a network; returns an environment that lets it and its needs be plugins."""
+    """Build the wheel and install it, without a network; returns an environment in which it and its needs are found."""
     pytest.importorskip("hatchling", reason="hatchling builds the wheel: pip install -r requirements-dev.txt")
     source = tmp_path / folder.name
     shutil.copytree(folder, source, ignore=shutil.ignore_patterns("runs", "__pycache__"))
