@@ -12,7 +12,7 @@ from anyany.backbone.builder import build as build_backbone
 from anyany.errors import AmbiguousComponentError, CheckpointError
 from anyany.heads.text import TextHead
 from anyany.model.model import DecoderPart, EncoderPart, Model
-from anyany.model.projector import Projector
+from anyany.model.projector import build_projector
 from anyany.model.tokenizer import TextTokenizer
 from anyany.plugin.registry import Registry, registry
 from anyany.plugin.specs import CodecSpec, EncoderSpec
@@ -25,7 +25,8 @@ class BuildConfig:
     Attributes:
         backbone: Of ``BackboneConfig``.
         text: ``vocab``, ``tied``, ``scale``, ``softcap`` and ``marks``.
-        encoders: Each with ``id``, ``config`` and ``layers`` of the projector.
+        encoders: Each with ``id``, ``config``, ``projector`` (its kind and options) and ``token``. Older checkpoints
+            have ``layers`` in the place of ``projector``.
         decoders: Each with ``id``, ``config`` and ``head`` options.
         versions: Versions of the plugins at the time of writing.
         origin: The foreign ``config.json`` that the backbone and text were read from; empty where there is none.
@@ -110,13 +111,16 @@ def _one_each(kind: str, specs: Sequence[EncoderSpec | CodecSpec]) -> None:
 
 
 def encoder_part(
-    plugins: Registry, width: int, *, id: str, config: Mapping[str, Any] | None = None, layers: int = 2
-) -> EncoderPart:
-    """An encoder with its projector, by id or modality."""
+    plugins: Registry, width: int, *, id: str, config: Mapping[str, Any] | None = None, layers: int = 2,
+    projector: str | Mapping[str, Any] | None = None, token: int | None = None,
+) -> EncoderPart:  # fmt: skip
+    """An encoder with its projector, by id or modality; ``layers`` 1 and 2 are short for ``linear`` and ``mlp``."""
     spec = plugins.encoder(id)
     merged = {**spec.config, **(config or {})}
     encoder = plugins.build(spec, **merged)
-    return EncoderPart(spec, merged, encoder, Projector(encoder.width, width, layers=layers))
+    given = {"kind": "mlp" if layers > 1 else "linear"} if projector is None else projector
+    options = {"kind": given} if isinstance(given, str) else dict(given)
+    return EncoderPart(spec, merged, encoder, build_projector(encoder.width, width, **options), options, token)
 
 
 def decoder_part(

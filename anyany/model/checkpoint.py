@@ -84,7 +84,10 @@ def describe(model: Model) -> BuildConfig:
             "softcap": model.text.softcap, "marks": model.tokenizer.to_json(),
         },
         encoders=tuple(
-            {"id": e.spec.id, "config": dict(e.config), "layers": 1 if e.projector.inner is None else 2}
+            {
+                "id": e.spec.id, "config": dict(e.config), "projector": dict(e.projector_config),
+                **({} if e.token is None else {"token": e.token}),
+            }
             for e in model.encoder_parts
         ),
         decoders=tuple(

@@ -135,7 +135,8 @@ def compose(
     Args:
         backbone: A checkpoint to take the backbone, text and tokenizer from, or a configuration.
         tokenizer: Needed with a configuration.
-        encoders: Ids, or mappings with ``id``, ``config`` and ``layers``.
+        encoders: Ids, or mappings with ``id``, ``config`` and ``projector``: its kind, or a mapping with ``kind`` and
+            options. ``layers`` 1 and 2 are short for ``linear`` and ``mlp``.
         decoders: Ids, or mappings with ``id``, ``config`` and ``head``.
         plugins: Where components come from; the machine's own by default.
 
@@ -145,7 +146,7 @@ def compose(
         AmbiguousComponentError: A modality was named that several components serve.
     """
     described = {
-        "encoders": _entries("encoders", encoders, ("id", "config", "layers")),
+        "encoders": _entries("encoders", encoders, ("id", "config", "layers", "projector")),
         "decoders": _entries("decoders", decoders, ("id", "config", "head")),
     }
     if isinstance(backbone, BackboneConfig):

@@ -7,9 +7,10 @@ are known from ``prepare`` alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from anyany.errors import PromptError, UnknownModalityError
+from anyany.model.projector import Projector
 from anyany.model.tokenizer import ROLES, TextTokenizer
 from anyany.parts import Media
 from anyany.parts.messages import Message
@@ -24,7 +25,7 @@ class Piece:
     Attributes:
         span: Where it lies.
         ids: Token ids of a text span.
-        prepared: Arrays of a media span.
+        prepared: Arrays of a media span, for its component; a projector may make other rows of them.
         learn: The loss reaches it.
         media: The part itself, for media spans.
     """
@@ -61,7 +62,7 @@ class Planner:
 
     Args:
         tokenizer: Text <-> ids.
-        encoders: By modality: component id and encoder.
+        encoders: By modality: component id, encoder, and projector.
         codecs: By modality: component id and codec.
         denoising: Ids of codecs whose heads learn on noised copies.
     """
@@ -69,7 +70,7 @@ class Planner:
     def __init__(
         self,
         tokenizer: TextTokenizer,
-        encoders: Mapping[str, tuple[str, Encoder]],
+        encoders: Mapping[str, tuple[str, Encoder, Projector]],
         codecs: Mapping[str, tuple[str, Codec]],
         denoising: frozenset[str] = frozenset(),
     ) -> None:
@@ -121,7 +122,7 @@ class Planner:
             prepared = codec[1].prepare(item, latest.get(item.modality))
             return _media(codec[0], "latents", prepared, part, item, learn)
         if encoder is not None:
-            return _media(encoder[0], "features", encoder[1].prepare(item), part, item, False)
+            return _features(*encoder, part, item)
         if codec is not None:
             prepared = codec[1].prepare(item, latest.get(item.modality))
             return _media(codec[0], "latents", prepared, part, item, False)
@@ -137,14 +138,23 @@ def _text(ids: Sequence[int], *, part: int = -1, learn: bool = False) -> Piece:
     return Piece(span=span, ids=tuple(ids), learn=learn)
 
 
-def _media(name: str, view: str, prepared: Prepared, part: int, media: Media, learn: bool) -> Piece:
+def _features(name: str, encoder: Encoder, projector: Projector, part: int, media: Media) -> Piece:
+    prepared = encoder.prepare(media)
+    piece = _media(name, "features", projector.laid(prepared), part, media, False, bare=not projector.marked)
+    return replace(piece, prepared=prepared)
+
+
+def _media(
+    name: str, view: str, prepared: Prepared, part: int, media: Media, learn: bool, *, bare: bool = False
+) -> Piece:
     span = Span(
         component=name,
         view="latents" if view == "latents" else "features",
-        rows=prepared.rows + 2,
+        rows=prepared.rows + (0 if bare else 2),
         part=part,
         coordinates=prepared.coordinates,
         look=prepared.look,
+        bare=bare,
     )
     return Piece(span=span, prepared=prepared, learn=learn, media=media)
 
@@ -155,7 +165,7 @@ def _noised(pieces: Sequence[Piece], denoising: frozenset[str]) -> list[Piece]:
     for index, piece in enumerate(pieces):
         if piece.learn and piece.span.component in denoising:
             span = Span(
-                component=piece.span.component, view="latents", rows=piece.span.rows - 2, part=piece.span.part,
+                component=piece.span.component, view="latents", rows=piece.span.inner, part=piece.span.part,
                 coordinates=piece.span.coordinates, look="full", noised=True, of=index,
             )  # fmt: skip
             copies.append(Piece(span=span, learn=True))
