@@ -30,6 +30,7 @@ class BuildConfig:
         decoders: Each with ``id``, ``config`` and ``head`` options.
         versions: Versions of the plugins at the time of writing.
         origin: The foreign ``config.json`` that the backbone and text were read from; empty where there is none.
+        origin_files: JSON files beside it that say how media are prepared, by name.
     """
 
     backbone: Mapping[str, Any]
@@ -38,6 +39,7 @@ class BuildConfig:
     decoders: tuple[Mapping[str, Any], ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     origin: Mapping[str, Any] = field(default_factory=dict)
+    origin_files: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with the number of the format."""
@@ -45,6 +47,7 @@ class BuildConfig:
             "format": 1, "backbone": dict(self.backbone), "text": dict(self.text),
             "encoders": [dict(e) for e in self.encoders], "decoders": [dict(d) for d in self.decoders],
             "versions": dict(self.versions), **({"origin": dict(self.origin)} if self.origin else {}),
+            **({"origin_files": dict(self.origin_files)} if self.origin_files else {}),
         }  # fmt: skip
 
     @classmethod
@@ -64,6 +67,7 @@ class BuildConfig:
             "text": Mapping,
             "versions": Mapping,
             "origin": Mapping,
+            "origin_files": Mapping,
             "encoders": list,
             "decoders": list,
         }
@@ -99,7 +103,10 @@ def build(
     decoders = [decoder_part(plugins, backbone.width, **entry) for entry in config.decoders]
     _one_each("encoder", [e.spec for e in encoders])
     _one_each("decoder", [d.spec for d in decoders])
-    return Model(backbone, text, tokenizer, encoders, decoders, generation=generation, card=card, origin=config.origin)
+    return Model(
+        backbone, text, tokenizer, encoders, decoders, generation=generation, card=card, origin=config.origin,
+        origin_files=config.origin_files,
+    )  # fmt: skip
 
 
 def _one_each(kind: str, specs: Sequence[EncoderSpec | CodecSpec]) -> None:

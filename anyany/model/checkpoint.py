@@ -95,6 +95,7 @@ def describe(model: Model) -> BuildConfig:
         ),
         versions={r.name: r.version for r in registry().records if r.status == "ok"},
         origin=model.origin,
+        origin_files=model.origin_files,
     )  # fmt: skip
 
 
@@ -207,7 +208,7 @@ def _installed(config: BuildConfig, plugins: Registry, *, drop: bool) -> BuildCo
             kept[kind].append(entry)
     return BuildConfig(
         backbone=config.backbone, text=config.text, versions=config.versions, origin=config.origin,
-        encoders=tuple(kept["encoders"]), decoders=tuple(kept["decoders"]),
+        origin_files=config.origin_files, encoders=tuple(kept["encoders"]), decoders=tuple(kept["decoders"]),
     )  # fmt: skip
 
 

@@ -160,7 +160,7 @@ def compose(
     described_base = checkpoint.describe(base)
     config = BuildConfig(
         backbone=described_base.backbone, text=described_base.text, origin=described_base.origin,
-        **described,  # type: ignore[arg-type]
+        origin_files=described_base.origin_files, **described,  # type: ignore[arg-type]
     )  # fmt: skip
     model = build(config, base.tokenizer, plugins=plugins, generation=base.generation)
     for name in ("backbone", "text"):

@@ -92,6 +92,7 @@ class Model(nn.Module):
         generation: Mapping[str, Mapping[str, Any]] | None = None,
         card: str = "",
         origin: Mapping[str, Any] | None = None,
+        origin_files: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.tokenizer = tokenizer
@@ -99,6 +100,7 @@ class Model(nn.Module):
         self.generation = dict(generation or {})
         self.card = card
         self.origin = dict(origin or {})  # the foreign config.json that it was read from, for the way back
+        self.origin_files = dict(origin_files or {})  # and the files beside it that say how media are prepared
         parts: dict[str, nn.Module] = {"backbone": backbone, "text": text}
         for e in encoders:
             parts[f"encoder/{e.name}"], parts[f"projector/{e.name}"] = e.encoder, e.projector  # type: ignore[assignment]
