@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import transformers
-from parity.cases import SIZES
+from parity.cases import SIZES, VOCAB
 from parity.compare import Apart, cached_rows, stirred, write_tokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 import anyany
@@ -135,3 +136,12 @@ def both(folder: Path, case: Case) -> tuple[Any, Model, Any]:
     """Theirs, ours, and their processor."""
     theirs = write(folder, case)
     return theirs, anyany.load(folder, device="cpu"), processor(folder, case)
+
+
+def write_words(folder: Path) -> None:
+    """Every token is a word, so that equal text is equal tokens, whatever the bytes."""
+    words = {"<image>" if i == IMAGE else f"w{i}": i for i in range(VOCAB)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="w0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.add_special_tokens(["<image>"])
+    tokenizer.save(str(folder / "tokenizer.json"))
