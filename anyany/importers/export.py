@@ -60,13 +60,16 @@ def _check_described(model: Model, found: Foreign) -> None:
     more = [part.name for part in (*model.encoder_parts, *model.decoders) if part.name not in known]
     if more:
         holds = f"text and {', '.join(sorted(known))}" if known else "text alone"
-        raise CheckpointError(f"export: the form of this model holds {holds}, this one {', '.join(more)}, too; use save()")
+        raise CheckpointError(
+            f"export: the form of this model holds {holds}, this one {', '.join(more)}, too; use save()"
+        )
     language, text = found.language, model.text
     said = BackboneConfig.from_json(language.backbone), language.vocab, language.tied, language.scale, language.softcap
     is_so = said == (model.backbone.config, text.vocab, text.tied, text.scale, text.softcap)
-    parts = [(e.id, {**p.spec.config, **e.config}, e.projector) for e, p in zip(found.encoders, model.encoder_parts)]
+    usual = {p.name: p.spec.config for p in model.encoder_parts}
+    parts = [(e.id, {**usual.get(e.id, {}), **e.config}, e.projector) for e in found.encoders]
     have = [(p.name, p.config, p.projector_config) for p in model.encoder_parts]
-    if not is_so or len(have) != len(found.encoders) or to_json(parts) != to_json(have):
+    if not is_so or to_json(parts) != to_json(have):
         raise CheckpointError(
             "export: the model is not what its origin in config.json describes; it was changed since; use save()"
         )

@@ -59,7 +59,8 @@ def describe(config: Config, files: Mapping[str, Config], plugins: Registry) -> 
     inner = importer_of(found.text, plugins)
     if not isinstance(inner, Importer):
         raise CheckpointError(
-            f"config.json: the language model inside must be one that speaks text alone, got {found.text['model_type']!r}"
+            "config.json: the language model inside must be one that speaks text alone, "
+            f"got {found.text['model_type']!r}"
         )
     names = inner.names.below(found.text_base)
     return Foreign(inner.describe(found.text), names, found.text, found.encoders, found.renamed)

@@ -1,4 +1,4 @@
-"""A Hugging Face directory -> a model of ours that speaks text, with the encoders that it has; more are composed onto it."""
+"""A Hugging Face directory -> a model of ours: text, and the encoders that it has; more are composed onto it."""
 
 from __future__ import annotations
 

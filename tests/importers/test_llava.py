@@ -66,7 +66,7 @@ PREPARING = [
     ("do_resize", False, "processor_config.json: image_processor: do_resize must be True"),
     ("do_normalize", False, "do_normalize must be True"),
     ("do_pad", True, "do_pad must be None or False"),
-    ("resample", 0, "resample must be 2 .* or 3"),
+    ("resample", 0, r"resample must be 2 .* or 3"),
     ("image_std", [0.5, 0, 0.5], "image_std must be three numbers above 0"),
     ("image_mean", 0.5, "image_mean must be three numbers"),
     ("size", {"longest_edge": 30}, "size must be one number of pixels for shortest_edge"),
@@ -84,7 +84,7 @@ def test_ways_to_prepare_pictures_that_are_refused(folder, key, value, told):
 
 def test_a_directory_without_its_processor(folder):
     (folder / "processor_config.json").unlink()
-    with pytest.raises(CheckpointError, match="expected preprocessor_config.json or processor_config.json"):
+    with pytest.raises(CheckpointError, match=r"expected preprocessor_config\.json or"):
         anyany.load(folder, device="cpu")
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,9 +36,9 @@ class Case(NamedTuple):
 
     family: str
     variant: str
-    whole: dict[str, Any] = {}
+    whole: Mapping[str, Any] = MappingProxyType({})
     text: tuple[str, dict[str, Any]] = ("Llama", {})
-    tower: dict[str, Any] = {}
+    tower: Mapping[str, Any] = MappingProxyType({})
     edge: int = SIDE
 
     @property

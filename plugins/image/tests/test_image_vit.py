@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from anyany_image.processing import Processing
-from anyany_image.towers import names
 from PIL import Image as Pillow
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
@@ -16,6 +14,8 @@ from anyany.errors import MediaError, MediaTooLargeError
 from anyany.importers.places import _place
 from anyany.parts import Audio, Image
 from anyany.plugin.registry import registry
+from anyany_image.processing import Processing
+from anyany_image.towers import names
 
 SIZES = [(30, 30), (1, 1), (1, 60), (60, 1), (13, 40), (31, 47), (300, 200)]
 SMALL = {
