@@ -15,7 +15,7 @@ from anyany.errors import CheckpointError
 from anyany.importers.foreign import Foreign, describe
 from anyany.importers.places import places
 from anyany.importers.tensors import INDEX, SINGLE
-from anyany.model.checkpoint import read_json
+from anyany.model.checkpoint import TEMPLATE, read_json
 from anyany.model.directory import write_directory
 from anyany.model.model import Model
 from anyany.plugin.records import to_json
@@ -89,6 +89,8 @@ def _write(model: Model, found: Foreign, folder: Path) -> None:
     _write_json(folder / "generation_config.json", _generation(model))
     (folder / "tokenizer.json").write_text(model.tokenizer.backend.to_str(), encoding="utf-8")
     _write_json(folder / "tokenizer_config.json", _tokenizer(model))
+    if model.tokenizer.template is not None:
+        (folder / TEMPLATE).write_text(model.tokenizer.template.source, encoding="utf-8")
 
 
 def _write_tensors(tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
@@ -132,6 +134,7 @@ def _tokenizer(model: Model) -> dict[str, Any]:
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         **{key: tokens.id_to_token(index) for key, index in named.items() if index is not None},
+        **(model.tokenizer.template.tokens if model.tokenizer.template is not None else {}),
     }
 
 

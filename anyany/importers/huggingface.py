@@ -11,6 +11,7 @@ import torch
 from anyany.errors import CheckpointError
 from anyany.importers.foreign import Foreign, describe, files_of
 from anyany.importers.places import places
+from anyany.importers.templates import read_template
 from anyany.importers.tensors import Tensors
 from anyany.model.build import BuildConfig, build
 from anyany.model.checkpoint import read_json
@@ -26,7 +27,8 @@ _USUAL = {"temperature": 1.0, "top_k": 50, "top_p": 1.0, "repetition_penalty": 1
 def load_huggingface(folder: Path, *, dtype: torch.dtype | None = None, plugins: Registry | None = None) -> Model:
     """Read a model of a family that an importer knows.
 
-    The model has no role marks: a prompt is plain text, and the reply carries on from it.
+    The model has no role marks: a prompt is plain text, and the reply carries on from it; messages are framed by the
+    chat template that comes with it.
 
     Args:
         folder: ``config.json``, ``tokenizer.json``, safetensors; ``generation_config.json`` where there is one, and
@@ -47,6 +49,7 @@ def load_huggingface(folder: Path, *, dtype: torch.dtype | None = None, plugins:
     found = describe(config, files, plugins)
     vocab = found.language.vocab
     tokenizer = _tokenizer(folder, vocab, _stops([generation, config, found.config], vocab))
+    tokenizer.template = read_template(folder, several=bool(found.encoders))
     described = BuildConfig(
         backbone=found.language.backbone,
         text={

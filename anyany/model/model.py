@@ -121,6 +121,7 @@ class Model(nn.Module):
             {e.spec.modality: (e.name, e.encoder, e.projector) for e in encoders},
             {d.spec.modality: (d.name, d.codec) for d in decoders},
             frozenset(d.name for d in decoders if d.head.denoises),
+            {e.spec.modality: e.token for e in encoders if e.token is not None},
         )
 
     @property

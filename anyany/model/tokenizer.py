@@ -15,6 +15,7 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from anyany.errors import CheckpointError, PromptError
+from anyany.model.template import ChatTemplate
 
 ROLES = ("system", "user", "assistant")
 
@@ -60,10 +61,14 @@ class Marks:
 
 
 class TextTokenizer:
-    """A ``tokenizers.Tokenizer`` with the marks of the model."""
+    """A ``tokenizers.Tokenizer`` with the marks of the model, and its chat template where it has one."""
 
-    def __init__(self, tokenizer: Tokenizer, marks: Marks | None = None, *, max_chars: int = 1_000_000) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, marks: Marks | None = None, *, template: ChatTemplate | None = None,
+        max_chars: int = 1_000_000,
+    ) -> None:  # fmt: skip
         self.backend = tokenizer
+        self.template = template
         self.backend.encode_special_tokens = True  # what looks like a special token stays text
         self.marks = marks if marks is not None else Marks.behind(tokenizer.get_vocab_size())
         self.max_chars = max_chars
@@ -118,7 +123,9 @@ class TextTokenizer:
         }  # fmt: skip
 
     @classmethod
-    def open(cls, path: Path, marks: dict[str, Any] | None = None) -> TextTokenizer:
+    def open(
+        cls, path: Path, marks: dict[str, Any] | None = None, template: ChatTemplate | None = None
+    ) -> TextTokenizer:
         """Read a ``tokenizer.json``.
 
         Raises:
@@ -132,4 +139,4 @@ class TextTokenizer:
             raise CheckpointError(f"{path}: not a tokenizer.json; write the checkpoint again") from None
         if marks is None:
             return cls(backend)
-        return cls(backend, Marks(**{**marks, "stops": tuple(marks.get("stops", ()))}))
+        return cls(backend, Marks(**{**marks, "stops": tuple(marks.get("stops", ()))}), template=template)
