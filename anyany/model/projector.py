@@ -74,6 +74,8 @@ class PixelShuffle(Projector):
     """
 
     def __init__(self, features: int, width: int, *, factor: int = 2, **options: Any) -> None:
+        if factor < 1:
+            raise ValueError
         super().__init__(features * factor**2, width, **options)
         self.factor = factor
 

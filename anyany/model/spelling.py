@@ -25,6 +25,24 @@ HIDE, SHOW = "\ufdd3", "\ufdd4"
 _OURS = re.compile(f"[{OPEN}-{SHOW}]")
 
 
+def control_ids(backend: Tokenizer) -> frozenset[int]:
+    """Ids of control tokens; what stands for unknown text is none."""
+    unknown = set(backend.encode(SHOW, add_special_tokens=False).ids)  # of a text that no vocabulary holds
+    added = backend.get_added_tokens_decoder()
+    return frozenset(i for i, token in added.items() if token.special and i not in unknown)
+
+
+def hold_to_text(ids: Iterable[int], control: frozenset[int], backend: Tokenizer) -> None:
+    """Some tokenizers hold control tokens among their words, too, and can read them out of a text.
+
+    Raises:
+        PromptError: One of the ids of a text is a control token.
+    """
+    if found := control.intersection(ids):
+        token = backend.id_to_token(min(found))
+        raise PromptError(f"text part: this tokenizer reads {token!r} as a control token in any text; take it out")
+
+
 class Spelling:
     """Reads a rendered template.
 
@@ -37,6 +55,7 @@ class Spelling:
     def __init__(self, backend: Tokenizer, constants: Iterable[str]) -> None:
         added = {i: token for i, token in backend.get_added_tokens_decoder().items() if token.special}
         self.names = {token.content: f"{OPEN}{i}{CLOSE}" for i, token in added.items()}
+        self._forbidden = control_ids(backend)
         self._reader = Tokenizer.from_str(backend.to_str())
         self._reader.encode_special_tokens = True
         self._reader.add_tokens(
@@ -72,8 +91,13 @@ class Spelling:
         return re.sub(f"{HIDE}([0-9a-f]+){SHOW}", lambda m: chr(int(m[1], 16)), rendered)
 
     def ids(self, named: str) -> tuple[list[int], list[int]]:
-        """Token ids, ``medium`` among them, and where in ``named`` each begins."""
+        """Token ids, ``medium`` among them, and where in ``named`` each begins.
+
+        Raises:
+            PromptError: The tokenizer reads a control token out of what somebody said.
+        """
         read = self._reader.encode(named, add_special_tokens=False)
+        hold_to_text(read.ids, self._forbidden, self._reader)
         return [self._ids.get(i, i) for i in read.ids], [start for start, _ in read.offsets]
 
 

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from model.chat_templates import FAMILIES, TOKENIZERS, byte_level
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from anyany.errors import CheckpointError, MissingPackageError, PromptError
@@ -107,6 +108,28 @@ def test_parts_do_not_join_into_a_control_token(family):
         plain = ids_of(planner, ONE)
         assert ids.count(backend.token_to_id(last)) == plain.count(backend.token_to_id(last))
         assert last in re.sub(r"\s", "", planner.tokenizer.decode(ids))
+
+
+UNKNOWN = [("<unk>", 0.0), ("a", -1.0), ("<s>", -1.0), ("</s>", -1.0), ("▁", -1.0)]
+READERS = {
+    "words": lambda: models.WordLevel({"<unk>": 0, "a": 1, "<s>": 2, "</s>": 3}, unk_token="<unk>"),
+    "pieces": lambda: models.Unigram(UNKNOWN, unk_id=0),
+}
+
+
+@pytest.mark.parametrize("make", READERS.values(), ids=READERS)
+def test_a_tokenizer_that_reads_a_control_token_out_of_any_text(make):
+    backend = Tokenizer(make())
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    backend.add_special_tokens(["<unk>", "<s>", "</s>"])
+    tokens = {"bos_token": "<s>", "eos_token": "</s>"}
+    template = ChatTemplate(source="{{ messages[0].content }} </s>", tokens=tokens)
+    planner = Planner(TextTokenizer(backend, Marks(stops=(3,)), template=template), {}, {})
+    for prompt in ("a <s> b", [{"role": "user", "content": "a <s> b"}]):
+        with pytest.raises(PromptError, match="reads '<s>' as a control token in any text"):
+            ids_of(planner, prompt)
+    assert ids_of(planner, "a b") == [1, 0]
+    assert ids_of(planner, [{"role": "user", "content": "a b"}]) == [1, 0, 3]
 
 
 def test_a_template_refuses():
