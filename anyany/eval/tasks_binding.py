@@ -82,5 +82,5 @@ def _galleries(count: int, draw: np.random.Generator) -> list[Gallery]:
 @torch.inference_mode()
 def _vectors(model: Model, parts: Sequence[str | Media]) -> Tensor:
     """``(N, D)`` of any number of parts, on the CPU."""
-    documents = [model.planner.plan([Message("user", (part,))]) for part in parts]
+    documents = [model.planner.plan([Message("user", (part,), chat=False)]) for part in parts]
     return torch.cat([vectors(model, documents[i : i + BATCH]).cpu() for i in range(0, len(documents), BATCH)])

@@ -1,4 +1,4 @@
-"""A language model back in the Hugging Face form that it was read from: the tables of its importer, the other way."""
+"""A model back in the Hugging Face form that it was read from: the tables of its importer, the other way."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from safetensors.torch import save_file
 
 from anyany.backbone.builder import BackboneConfig
 from anyany.errors import CheckpointError
-from anyany.importers.known import importer_of
+from anyany.importers.foreign import Foreign, describe
 from anyany.importers.places import places
 from anyany.importers.tensors import INDEX, SINGLE
-from anyany.model.checkpoint import read_json
+from anyany.model.checkpoint import TEMPLATE, read_json
 from anyany.model.directory import write_directory
 from anyany.model.model import Model
-from anyany.plugin import Importer
+from anyany.plugin.records import to_json
 from anyany.plugin.registry import Registry, registry
 
 SHARD = 5 * 10**9
@@ -28,7 +28,8 @@ SHARD = 5 * 10**9
 def save_huggingface(model: Model, path: Path, *, plugins: Registry | None = None) -> None:
     """Write ``config.json``, ``generation_config.json``, the tokenizer and safetensors; atomically.
 
-    The config is the one that the model was read from, with the type of its weights.
+    The config is the one that the model was read from, with the type of its weights, and so are the files that say how
+    media are prepared.
 
     Args:
         model: It was read from a Hugging Face directory, or from a checkpoint of such a model.
@@ -40,12 +41,9 @@ def save_huggingface(model: Model, path: Path, *, plugins: Registry | None = Non
     """
     if not model.origin:
         raise CheckpointError("export: the model was not read from a Hugging Face directory; save() writes any model")
-    if model.encoder_parts or model.decoders:
-        more = [part.name for part in (*model.encoder_parts, *model.decoders)]
-        raise CheckpointError(f"export: a language model holds text alone, this one {', '.join(more)}, too; use save()")
-    importer = importer_of(model.origin, plugins or registry())
-    _check_described(model, importer)
-    write_directory(path, lambda folder: _write(model, importer, folder), _is_export)
+    found = describe(model.origin, model.origin_files, plugins or registry())
+    _check_described(model, found)
+    write_directory(path, lambda folder: _write(model, found, folder), _is_export)
 
 
 def _is_export(path: Path) -> bool:
@@ -56,29 +54,43 @@ def _is_export(path: Path) -> bool:
         return False
 
 
-def _check_described(model: Model, importer: Importer) -> None:
+def _check_described(model: Model, found: Foreign) -> None:
     """The origin must say what the model is: somebody may have changed either."""
-    found = importer.describe(model.origin)
-    said = BackboneConfig.from_json(found.backbone), found.vocab, found.tied, found.scale, found.softcap
-    text = model.text
-    if said != (model.backbone.config, text.vocab, text.tied, text.scale, text.softcap):
+    known = {encoder.id for encoder in found.encoders}
+    more = [part.name for part in (*model.encoder_parts, *model.decoders) if part.name not in known]
+    if more:
+        holds = f"text and {', '.join(sorted(known))}" if known else "text alone"
+        raise CheckpointError(
+            f"export: the form of this model holds {holds}, this one {', '.join(more)}, too; use save()"
+        )
+    language, text = found.language, model.text
+    said = BackboneConfig.from_json(language.backbone), language.vocab, language.tied, language.scale, language.softcap
+    is_so = said == (model.backbone.config, text.vocab, text.tied, text.scale, text.softcap)
+    usual = {p.name: p.spec.config for p in model.encoder_parts}
+    parts = [(e.id, {**usual.get(e.id, {}), **e.config}, e.projector) for e in found.encoders]
+    have = [(p.name, p.config, p.projector_config) for p in model.encoder_parts]
+    if not is_so or to_json(parts) != to_json(have):
         raise CheckpointError(
             "export: the model is not what its origin in config.json describes; it was changed since; use save()"
         )
 
 
-def _write(model: Model, importer: Importer, folder: Path) -> None:
+def _write(model: Model, found: Foreign, folder: Path) -> None:
     tensors: dict[str, torch.Tensor] = {}
     state = model.state_dict()
-    for key, place in places(model, importer.names).items():
+    for key, place in places(model, found.names, found.encoders).items():
         tensors |= place.pieces(state[key].detach())
     _write_tensors(tensors, folder)
-    dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
+    dtype = str(model.text.embedding.weight.dtype).removeprefix("torch.")
     kept = {key: value for key, value in model.origin.items() if key not in ("torch_dtype", "dtype")}
     _write_json(folder / "config.json", {**kept, "dtype": dtype, "exported_by": "anyany"})
+    for name, data in model.origin_files.items():
+        _write_json(folder / name, data)
     _write_json(folder / "generation_config.json", _generation(model))
     (folder / "tokenizer.json").write_text(model.tokenizer.backend.to_str(), encoding="utf-8")
     _write_json(folder / "tokenizer_config.json", _tokenizer(model))
+    if model.tokenizer.template is not None:
+        (folder / TEMPLATE).write_text(model.tokenizer.template.source, encoding="utf-8")
 
 
 def _write_tensors(tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
@@ -122,6 +134,7 @@ def _tokenizer(model: Model) -> dict[str, Any]:
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         **{key: tokens.id_to_token(index) for key, index in named.items() if index is not None},
+        **(model.tokenizer.template.tokens if model.tokenizer.template is not None else {}),
     }
 
 

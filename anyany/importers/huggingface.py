@@ -1,16 +1,17 @@
-"""A Hugging Face directory -> a model of ours that speaks text; encoders and decoders are composed onto it."""
+"""A Hugging Face directory -> a model of ours: text, and the encoders that it has; more are composed onto it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from anyany.errors import CheckpointError
-from anyany.importers.known import importer_of
+from anyany.importers.foreign import Foreign, describe, files_of
 from anyany.importers.places import places
+from anyany.importers.templates import read_template
 from anyany.importers.tensors import Tensors
 from anyany.model.build import BuildConfig, build
 from anyany.model.checkpoint import read_json
@@ -24,12 +25,14 @@ _USUAL = {"temperature": 1.0, "top_k": 50, "top_p": 1.0, "repetition_penalty": 1
 
 
 def load_huggingface(folder: Path, *, dtype: torch.dtype | None = None, plugins: Registry | None = None) -> Model:
-    """Read a language model of a family that an importer knows.
+    """Read a model of a family that an importer knows.
 
-    The model has no role marks: a prompt is plain text, and the reply carries on from it.
+    The model has no role marks: a prompt is plain text, and the reply carries on from it; messages are framed by the
+    chat template that comes with it.
 
     Args:
-        folder: ``config.json``, ``tokenizer.json``, safetensors; ``generation_config.json`` where there is one.
+        folder: ``config.json``, ``tokenizer.json``, safetensors; ``generation_config.json`` where there is one, and
+            the files that say how media are prepared where it takes any.
         dtype: Of the weights; ``None`` keeps that of the file.
         plugins: Where importers of others come from; the machine's own by default.
 
@@ -38,53 +41,67 @@ def load_huggingface(folder: Path, *, dtype: torch.dtype | None = None, plugins:
         AmbiguousComponentError: Several importers claim the family.
         LayoutError: The head width is odd.
     """
+    plugins = plugins or registry()
     config = read_json(folder / "config.json")
-    importer = importer_of(config, plugins or registry())
-    told = folder / "generation_config.json"
-    generation = read_json(told) if told.exists() else {}
-    found = importer.describe(config)
-    tokenizer = _tokenizer(folder, found.vocab, _stops(config, generation, found.vocab))
+    beside = {name: folder / name for name in (*files_of(config, plugins), "generation_config.json")}
+    files = {name: read_json(file) for name, file in beside.items() if file.exists()}
+    generation = files.pop("generation_config.json", {})
+    found = describe(config, files, plugins)
+    vocab = found.language.vocab
+    tokenizer = _tokenizer(folder, vocab, _stops([generation, config, found.config], vocab))
+    tokenizer.template = read_template(folder, several=bool(found.encoders))
     described = BuildConfig(
-        backbone=found.backbone,
+        backbone=found.language.backbone,
         text={
-            "vocab": found.vocab, "tied": found.tied, "scale": found.scale, "softcap": found.softcap,
-            "marks": tokenizer.to_json(),
+            "vocab": vocab, "tied": found.language.tied, "scale": found.language.scale,
+            "softcap": found.language.softcap, "marks": tokenizer.to_json(),
         },
+        encoders=found.parts,
         origin=config,
+        origin_files=files,
     )  # fmt: skip
     with torch.device("meta"):  # shapes only: the weights come from the file
-        model = build(described, tokenizer, generation={"text": _sampling(generation)})
-    with Tensors(folder, importer.names.base) as tensors:
-        _fill(model, tensors, importer.names, dtype)
+        model = build(described, tokenizer, plugins=plugins, generation={"text": _sampling(generation)})
+    with Tensors(folder, found.names.base, found.renamed) as tensors:
+        _fill(model, tensors, found, dtype)
     return model.eval()
 
 
-def _fill(model: Model, tensors: Tensors, names: Names, dtype: torch.dtype | None) -> None:
+def _fill(model: Model, tensors: Tensors, found: Foreign, dtype: torch.dtype | None) -> None:
     """Check every name and shape, then copy each tensor once."""
-    wanted = places(model, names)
+    names = found.names
+    wanted = places(model, names, found.encoders)
     shapes = {name: shape for place in wanted.values() for name, shape in place.shapes.items()}
-    surplus = {name for name in tensors.names - shapes.keys() if not name.endswith(names.buffers)}
+    buffers = names.buffers + tuple(end for encoder in found.encoders for end in encoder.names.buffers)
+    surplus = {name for name in tensors.names - shapes.keys() if not name.endswith(buffers)}
     if model.text.tied:
         surplus -= _repeated(tensors, names)
     for name in sorted(shapes.keys() | surplus):
         if name not in tensors.names:
             raise CheckpointError(f"checkpoint: lacks the tensor {name!r} of shape {shapes[name]}")
-        found = tensors.shape(name)
+        there = tensors.shape(name)
         if name in surplus:
             raise CheckpointError(
-                f"checkpoint: has the tensor {name!r} of shape {found}, which config.json has no use for"
+                f"checkpoint: has the tensor {name!r} of shape {there}, which config.json has no use for"
             )
-        if found != shapes[name]:
-            raise CheckpointError(f"checkpoint: {name!r} has shape {found}, config.json says {shapes[name]}")
+        if there != shapes[name]:
+            raise CheckpointError(f"checkpoint: {name!r} has shape {there}, config.json says {shapes[name]}")
         if not tensors[name].is_floating_point():
             raise CheckpointError(f"checkpoint: {name!r} is {tensors[name].dtype}, expected floating numbers")
     dtype = dtype or tensors[f"{names.top['text.embedding']}.weight"].dtype
     state = {}
     for key, own in model.state_dict().items():
-        state[key] = torch.empty(own.shape, dtype=dtype, device="cpu")
+        state[key] = torch.empty(own.shape, dtype=_kept(model, key, dtype), device="cpu")
         for name, piece in wanted[key].pieces(state[key]).items():
             piece.copy_(tensors[name])  # the only copy, in its own type
     model.load_state_dict(state, assign=True)
+
+
+def _kept(model: Model, key: str, dtype: torch.dtype) -> torch.dtype:
+    """The type of a tensor: float32 in an encoder that does not run in ``dtype``."""
+    name = str(dtype).removeprefix("torch.")
+    unfit = (p for p in model.encoder_parts if name not in p.spec.can.dtypes)
+    return torch.float32 if any(key.startswith(f"components.encoder/{p.name}.") for p in unfit) else dtype
 
 
 def _repeated(tensors: Tensors, names: Names) -> set[str]:
@@ -108,9 +125,9 @@ def _tokenizer(folder: Path, vocab: int, stops: tuple[int, ...]) -> TextTokenize
     return TextTokenizer(backend, Marks(bos=begin[0] if begin else None, stops=stops))
 
 
-def _stops(config: Mapping[str, Any], generation: Mapping[str, Any], vocab: int) -> tuple[int, ...]:
-    """Tokens that end a reply; the generation config comes first."""
-    given = next((c["eos_token_id"] for c in (generation, config) if c.get("eos_token_id") is not None), ())
+def _stops(configs: Sequence[Mapping[str, Any]], vocab: int) -> tuple[int, ...]:
+    """Tokens that end a reply: as the first config has it that has any."""
+    given = next((c["eos_token_id"] for c in configs if c.get("eos_token_id") is not None), ())
     stops = tuple(given) if isinstance(given, list | tuple) else (given,)
     if not stops or not all(isinstance(i, int) and 0 <= i < vocab for i in stops):
         raise CheckpointError(

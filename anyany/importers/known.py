@@ -7,7 +7,7 @@ from typing import Any
 
 from anyany.errors import AmbiguousComponentError, CheckpointError, PluginError
 from anyany.importers.config import Config
-from anyany.plugin import Importer, ImporterSpec
+from anyany.plugin import Importer, ImporterSpec, MultimodalImporter
 from anyany.plugin.registry import Registry
 
 
@@ -32,7 +32,7 @@ IMPORTERS = (
 """Of the core. Their ids have no slash, so that none of a plugin can be mistaken for them."""
 
 
-def importer_of(config: Config, plugins: Registry) -> Importer:
+def importer_of(config: Config, plugins: Registry) -> Importer | MultimodalImporter:
     """The importer of a ``config.json``.
 
     Args:
@@ -63,6 +63,8 @@ def importer_of(config: Config, plugins: Registry) -> Importer:
             f"if the model is a plain {kind!r}, remove the key"
         )
     made = plugins.build(fitting[0])
-    if not isinstance(made, Importer):
-        raise PluginError(f"{fitting[0].id}: its factory must return an Importer, got {type(made).__name__}")
+    if not isinstance(made, Importer | MultimodalImporter):
+        raise PluginError(
+            f"{fitting[0].id}: its factory must return an Importer or a MultimodalImporter, got {type(made).__name__}"
+        )
     return made

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from anyany.model.model import Model
-from anyany.plugin import Names
+from anyany.plugin import ForeignEncoder, Names
 
 Shape = tuple[int, ...]
 
@@ -32,20 +33,33 @@ class Place:
         return dict(zip(self.shapes, (v.t() if self.transposed else v for v in views), strict=True))
 
 
-def places(model: Model, names: Names) -> dict[str, Place]:
-    """The place of each tensor of the backbone and the text head, by our key in ``model.state_dict()``."""
-    return {
-        f"components.{part}.{key}": _place(model, f"{part}.{key}", tuple(own.shape), names)
-        for part in ("backbone", "text")
-        for key, own in model.components[part].state_dict().items()
-    }
+def places(model: Model, names: Names, encoders: Sequence[ForeignEncoder] = ()) -> dict[str, Place]:
+    """The place of each tensor, by our key in ``model.state_dict()``.
+
+    Args:
+        model: Backbone, text, and encoders with their projectors.
+        names: Of the tensors of backbone and text.
+        encoders: With the names of theirs.
+    """
+    out = {}
+    for part in ("backbone", "text"):
+        for key, own in model.components[part].state_dict().items():
+            out[f"components.{part}.{key}"] = _place(model, f"{part}.{key}", tuple(own.shape), names)
+    for encoder in encoders:
+        of_projector = Names(top=encoder.projector_names, layer="", block={})
+        for part, table in ((f"encoder/{encoder.id}", encoder.names), (f"projector/{encoder.id}", of_projector)):
+            for key, own in model.components[part].state_dict().items():
+                out[f"components.{part}.{key}"] = _place(model, key, tuple(own.shape), table)
+    return out
 
 
 def _place(model: Model, key: str, shape: Shape, names: Names) -> Place:
     module, _, kind = key.rpartition(".")
+    if key in names.top:
+        return Place({names.top[key]: shape}, False)
     if module in names.top:
         return Place({f"{names.top[module]}.{kind}": shape}, False)
-    layer, _, inner = key.removeprefix("backbone.blocks.").partition(".")
+    layer, _, inner = key.removeprefix("backbone.").removeprefix("blocks.").partition(".")
     before = names.layer.format(layer=layer)
     if inner in names.block:  # a tensor of experts
         count, rows, *rest = shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,14 @@ class Tensors:
     Args:
         folder: Holds ``model.safetensors``, or shards and ``model.safetensors.index.json``.
         base: Begins the names of a model; a file of which none does is read as if all did.
+        renamed: Beginnings of names as other versions write them -> as they are asked for; tried in order, each on
+            what the one before it made.
 
     Raises:
         CheckpointError: A file is missing or damaged, or the weights are pickled.
     """
 
-    def __init__(self, folder: Path, base: str = "") -> None:
+    def __init__(self, folder: Path, base: str = "", renamed: Sequence[tuple[str, str]] = ()) -> None:
         self._open = ExitStack()
         self._where: dict[str, tuple[Any, str]] = {}  # tensor -> the open file that holds it, and its name there
         try:
@@ -36,6 +39,7 @@ class Tensors:
         except BaseException:
             self._open.close()
             raise
+        self._where = self._renamed(renamed)
         if not any(name.startswith(base) for name in self._where):
             self._where = {base + name: place for name, place in self._where.items()}
 
@@ -59,6 +63,17 @@ class Tensors:
         """A tensor that lies in the mapped file; copy what is to outlive the context."""
         file, inner = self._where[name]
         return file.get_tensor(inner)
+
+    def _renamed(self, pairs: Sequence[tuple[str, str]]) -> dict[str, tuple[Any, str]]:
+        out: dict[str, tuple[Any, str]] = {}
+        for name, place in self._where.items():
+            new = name
+            for old, known in pairs:
+                new = known + new.removeprefix(old) if new.startswith(old) else new
+            if new in out:
+                raise CheckpointError(f"checkpoint: {name!r} and {out[new][1]!r} are names of one tensor; keep one")
+            out[new] = place
+        return out
 
     def _add(self, file: Path, listed: set[str] | None) -> None:
         """Open a file; ``listed`` is what the index says that it holds."""

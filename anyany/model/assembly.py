@@ -87,9 +87,7 @@ def embed(model: Model, pieces: Sequence[Placed], draw: torch.Generator | None =
             blocks.append(model.text.embed(torch.tensor(ids, device=model.device)))
             where.extend(r for item in clean for r in range(item.start, item.start + item.piece.span.rows))
         elif view == "features":
-            projector = model.projectors[name]
-            produced = projector(_produce(model.producers[f"encoder/{name}"], name, clean).to(projector.begin.dtype))
-            _with_marks(produced, projector, clean, blocks, where)
+            _with_marks(_projected(model, name, clean), model.projectors[name], clean, blocks, where)
         else:
             head = model.heads[name]
             # Targets do not depend on the precision of the training.
@@ -111,12 +109,25 @@ def _add_noised(
     draw: torch.Generator | None, blocks: list[Tensor], where: list[int],
 ) -> None:  # fmt: skip
     """Rows of noised copies; they copy the learnable clean spans, in order."""
-    lengths = [item.piece.span.rows - 2 for item in clean]
+    lengths = [item.piece.span.inner for item in clean]
     parts = out.latents[name].split(lengths)
     latents = torch.cat([z for z, item in zip(parts, clean, strict=True) if item.piece.learn])
     rows, out.noise[name] = head.noise(latents, [item.piece.span.rows for item in noised], draw)
     blocks.append(rows)
     where.extend(r for item in noised for r in range(item.start, item.start + item.piece.span.rows))
+
+
+def _projected(model: Model, name: str, members: Sequence[Placed]) -> Tensor:
+    """Rows of an encoder's items, as its projector makes them."""
+    projector = model.projectors[name]
+    features = _produce(model.producers[f"encoder/{name}"], name, members).to(projector.dtype)
+    rows: Tensor = projector(features, [item.piece.prepared for item in members])
+    declared = sum(item.piece.span.inner for item in members)
+    if len(rows) != declared:
+        raise SpanMismatchError(
+            f"{name}: its projector declared {declared} rows and made {len(rows)}; laid() and forward() must agree"
+        )
+    return rows
 
 
 def _with_marks(
@@ -128,22 +139,26 @@ def _with_marks(
 ) -> None:
     blocks.append(produced)
     for item in members:
-        where.extend(range(item.start + 1, item.start + item.piece.span.rows - 1))
-    blocks.append(marks.begin.expand(len(members), -1))  # type: ignore[operator,union-attr]
-    where.extend(item.start for item in members)
-    blocks.append(marks.end.expand(len(members), -1))  # type: ignore[operator,union-attr]
-    where.extend(item.start + item.piece.span.rows - 1 for item in members)
+        first = item.start + item.piece.span.marks // 2
+        where.extend(range(first, first + item.piece.span.inner))
+    marked = [item for item in members if item.piece.span.marks]
+    if not marked:
+        return
+    blocks.append(marks.begin.expand(len(marked), -1))  # type: ignore[operator,union-attr]
+    where.extend(item.start for item in marked)
+    blocks.append(marks.end.expand(len(marked), -1))  # type: ignore[operator,union-attr]
+    where.extend(item.start + item.piece.span.rows - 1 for item in marked)
 
 
 def _produce(component: Producer, name: str, members: Sequence[Placed]) -> Tensor:
     """Run a component over all its items and hold it to the lengths that it declared."""
     batch = [item.piece.prepared for item in members]
     produced: Tensor = component(batch)  # type: ignore[arg-type]
-    if produced.shape[0] != sum(item.piece.span.rows - 2 for item in members):
+    declared = sum(item.rows for item in batch)  # type: ignore[union-attr]
+    if produced.shape[0] != declared:
         for item in members:
             one = component([item.piece.prepared])  # type: ignore[list-item]
-            _check_rows(name, item.piece, item.piece.prepared, one.shape[0])
-        declared = sum(item.piece.span.rows - 2 for item in members)
+            _check_rows(name, item.piece, one.shape[0])
         raise SpanMismatchError(
             f"{name}: a batch of {len(members)} declared {declared} rows and produced {produced.shape[0]}, "
             "while each item alone is right: the component mixes items"
@@ -151,8 +166,8 @@ def _produce(component: Producer, name: str, members: Sequence[Placed]) -> Tenso
     return produced
 
 
-def _check_rows(name: str, piece: Piece, prepared: Prepared | None, produced: int) -> None:
-    declared = prepared.rows if prepared is not None else piece.span.rows - 2
+def _check_rows(name: str, piece: Piece, produced: int) -> None:
+    declared = piece.prepared.rows  # type: ignore[union-attr]
     if declared != produced:
         raise SpanMismatchError(
             f"{name}, part {piece.span.part}: declared {declared} rows, produced {produced}; "
@@ -191,10 +206,10 @@ def losses(model: Model, pieces: Sequence[Placed], embedded: Embedded, hidden: T
             out[name] = head.loss_noised(hidden[torch.tensor(index)], kept)
             _check_counted(head, name, out[name], learn, True)
             continue
-        parts = latents.split([p.piece.span.rows - 2 for p in clean])
+        parts = latents.split([p.piece.span.inner for p in clean])
         kept = torch.cat([z for z, p in zip(parts, clean, strict=True) if p.piece.learn])
         index = [r for p in learn for r in range(p.start, p.start + p.piece.span.rows - 1)]
-        lengths = [p.piece.span.rows - 2 for p in learn]
+        lengths = [p.piece.span.inner for p in learn]
         fixed = model.codecs[name].plan().fixed
         out[name] = head.loss(hidden[torch.tensor(index)], kept, lengths, fixed)
         _check_counted(head, name, out[name], learn, fixed)
@@ -209,7 +224,7 @@ def counts(model: Model, pieces: Sequence[Placed]) -> dict[str, int]:
     text = len(text_targets(model, pieces)[0])
     out = {"text": text} if text else {}
     for name, head in model.heads.items():
-        lengths = [p.piece.span.rows - 2 for p in _learnt(pieces, name)]
+        lengths = [p.piece.span.inner for p in _learnt(pieces, name)]
         if lengths:
             out[name] = head.counted(lengths, model.codecs[name].plan().fixed)
     return out
@@ -217,7 +232,7 @@ def counts(model: Model, pieces: Sequence[Placed]) -> dict[str, int]:
 
 def _check_counted(head: Head, name: str, loss: HeadLoss, learn: Sequence[Placed], fixed: bool) -> None:
     """A head whose loss is over other rows than it counts would be weighed wrongly in a step of several batches."""
-    counted = head.counted([p.piece.span.rows - 2 for p in learn], fixed)
+    counted = head.counted([p.piece.span.inner for p in learn], fixed)
     if counted != loss.rows:
         raise SpanMismatchError(
             f"{name}: counted() of its head says {counted} rows, its loss is over {loss.rows}; the two must agree"

@@ -12,7 +12,7 @@ from anyany.backbone.builder import build as build_backbone
 from anyany.errors import AmbiguousComponentError, CheckpointError
 from anyany.heads.text import TextHead
 from anyany.model.model import DecoderPart, EncoderPart, Model
-from anyany.model.projector import Projector
+from anyany.model.projector import build_projector
 from anyany.model.tokenizer import TextTokenizer
 from anyany.plugin.registry import Registry, registry
 from anyany.plugin.specs import CodecSpec, EncoderSpec
@@ -25,10 +25,12 @@ class BuildConfig:
     Attributes:
         backbone: Of ``BackboneConfig``.
         text: ``vocab``, ``tied``, ``scale``, ``softcap`` and ``marks``.
-        encoders: Each with ``id``, ``config`` and ``layers`` of the projector.
+        encoders: Each with ``id``, ``config``, ``projector`` (its kind and options) and ``token``. Older checkpoints
+            have ``layers`` in the place of ``projector``.
         decoders: Each with ``id``, ``config`` and ``head`` options.
         versions: Versions of the plugins at the time of writing.
         origin: The foreign ``config.json`` that the backbone and text were read from; empty where there is none.
+        origin_files: JSON files beside it that say how media are prepared, by name.
     """
 
     backbone: Mapping[str, Any]
@@ -37,6 +39,7 @@ class BuildConfig:
     decoders: tuple[Mapping[str, Any], ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     origin: Mapping[str, Any] = field(default_factory=dict)
+    origin_files: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with the number of the format."""
@@ -44,6 +47,7 @@ class BuildConfig:
             "format": 1, "backbone": dict(self.backbone), "text": dict(self.text),
             "encoders": [dict(e) for e in self.encoders], "decoders": [dict(d) for d in self.decoders],
             "versions": dict(self.versions), **({"origin": dict(self.origin)} if self.origin else {}),
+            **({"origin_files": dict(self.origin_files)} if self.origin_files else {}),
         }  # fmt: skip
 
     @classmethod
@@ -63,6 +67,7 @@ class BuildConfig:
             "text": Mapping,
             "versions": Mapping,
             "origin": Mapping,
+            "origin_files": Mapping,
             "encoders": list,
             "decoders": list,
         }
@@ -98,7 +103,10 @@ def build(
     decoders = [decoder_part(plugins, backbone.width, **entry) for entry in config.decoders]
     _one_each("encoder", [e.spec for e in encoders])
     _one_each("decoder", [d.spec for d in decoders])
-    return Model(backbone, text, tokenizer, encoders, decoders, generation=generation, card=card, origin=config.origin)
+    return Model(
+        backbone, text, tokenizer, encoders, decoders, generation=generation, card=card, origin=config.origin,
+        origin_files=config.origin_files,
+    )  # fmt: skip
 
 
 def _one_each(kind: str, specs: Sequence[EncoderSpec | CodecSpec]) -> None:
@@ -110,13 +118,16 @@ def _one_each(kind: str, specs: Sequence[EncoderSpec | CodecSpec]) -> None:
 
 
 def encoder_part(
-    plugins: Registry, width: int, *, id: str, config: Mapping[str, Any] | None = None, layers: int = 2
-) -> EncoderPart:
-    """An encoder with its projector, by id or modality."""
+    plugins: Registry, width: int, *, id: str, config: Mapping[str, Any] | None = None, layers: int = 2,
+    projector: str | Mapping[str, Any] | None = None, token: int | None = None,
+) -> EncoderPart:  # fmt: skip
+    """An encoder with its projector, by id or modality; ``layers`` 1 and 2 are short for ``linear`` and ``mlp``."""
     spec = plugins.encoder(id)
     merged = {**spec.config, **(config or {})}
     encoder = plugins.build(spec, **merged)
-    return EncoderPart(spec, merged, encoder, Projector(encoder.width, width, layers=layers))
+    given = {"kind": "mlp" if layers > 1 else "linear"} if projector is None else projector
+    options = {"kind": given} if isinstance(given, str) else dict(given)
+    return EncoderPart(spec, merged, encoder, build_projector(encoder.width, width, **options), options, token)
 
 
 def decoder_part(

@@ -30,6 +30,7 @@ from anyany.errors import (
 )
 from anyany.model.build import BuildConfig, build
 from anyany.model.directory import write_directory
+from anyany.model.template import ChatTemplate
 from anyany.model.tokenizer import TextTokenizer
 from anyany.plugin.registry import Registry, registry
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 Kind = Literal["encoder", "codec"]
 
 FORMAT = 1
+TEMPLATE = "chat_template.jinja"
 _ID = re.compile(r"([a-z][a-z0-9_-]*)/[a-z0-9][a-z0-9._-]*")
 _VERSION = re.compile(r"[0-9A-Za-z.+!-]+")
 
@@ -70,6 +72,8 @@ def _write(model: Model, folder: Path, dtype: torch.dtype | None) -> None:
     (folder / "generation_config.json").write_text(json.dumps(model.generation, indent=1) + "\n")
     (folder / "tokenizer.json").write_text(model.tokenizer.backend.to_str(), encoding="utf-8")
     (folder / "README.md").write_text(model.card or "# An anyany model\n", encoding="utf-8")
+    if model.tokenizer.template is not None:
+        (folder / TEMPLATE).write_text(model.tokenizer.template.source, encoding="utf-8")
     for name, component in model.components.items():
         tensors = {}
         for key, value in component.state_dict().items():
@@ -80,14 +84,19 @@ def _write(model: Model, folder: Path, dtype: torch.dtype | None) -> None:
 
 def describe(model: Model) -> BuildConfig:
     """The configuration from which an equal model can be built."""
+    template = model.tokenizer.template
     return BuildConfig(
         backbone=model.backbone.config.to_json(),
         text={
             "vocab": model.text.vocab, "tied": model.text.tied, "scale": model.text.scale,
             "softcap": model.text.softcap, "marks": model.tokenizer.to_json(),
+            **({} if template is None else {"template": template.to_json()}),
         },
         encoders=tuple(
-            {"id": e.spec.id, "config": dict(e.config), "layers": 1 if e.projector.inner is None else 2}
+            {
+                "id": e.spec.id, "config": dict(e.config), "projector": dict(e.projector_config),
+                **({} if e.token is None else {"token": e.token}),
+            }
             for e in model.encoder_parts
         ),
         decoders=tuple(
@@ -95,6 +104,7 @@ def describe(model: Model) -> BuildConfig:
         ),
         versions={r.name: r.version for r in registry().records if r.status == "ok"},
         origin=model.origin,
+        origin_files=model.origin_files,
     )  # fmt: skip
 
 
@@ -165,7 +175,7 @@ def _described(path: Path, config: BuildConfig, plugins: Registry) -> Model:
     if odd := [name for name, values in generation.items() if not isinstance(values, dict)]:
         raise CheckpointError(f"{path}: generation_config.json: expected values by modality, got none for {odd[0]!r}")
     try:
-        tokenizer = TextTokenizer.open(path / "tokenizer.json", config.text["marks"])
+        tokenizer = TextTokenizer.open(path / "tokenizer.json", config.text["marks"], _template(path, config))
         vocab, highest = config.text["vocab"], max(tokenizer.marks.ids, default=0)
         if not max(tokenizer.vocab - 1, highest) < vocab:
             raise CheckpointError(
@@ -184,6 +194,14 @@ def _described(path: Path, config: BuildConfig, plugins: Registry) -> Model:
             f"{path}: config.json does not describe a model ({type(error).__name__}); copy or write it again"
         ) from None
     return model
+
+
+def _template(path: Path, config: BuildConfig) -> ChatTemplate | None:
+    if "template" not in config.text:
+        return None
+    template = ChatTemplate(source=read_text(path / TEMPLATE), **config.text["template"])
+    template.check()
+    return template
 
 
 def _measure(path: Path, config: BuildConfig) -> None:
@@ -240,7 +258,7 @@ def _installed(config: BuildConfig, plugins: Registry, *, drop: bool) -> BuildCo
             kept[kind].append(entry)
     return BuildConfig(
         backbone=config.backbone, text=config.text, versions=config.versions, origin=config.origin,
-        encoders=tuple(kept["encoders"]), decoders=tuple(kept["decoders"]),
+        origin_files=config.origin_files, encoders=tuple(kept["encoders"]), decoders=tuple(kept["decoders"]),
     )  # fmt: skip
 
 
@@ -267,6 +285,20 @@ def _fill(component: nn.Module, file: Path, name: str) -> None:
 def shard_name(component: str) -> str:
     """File of a component: ``head/image/fsq`` -> ``head-image-fsq.safetensors``."""
     return component.replace("/", "-") + ".safetensors"
+
+
+def read_text(path: Path) -> str:
+    """A text of a checkpoint.
+
+    Raises:
+        CheckpointError: The file is missing or is no UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise CheckpointError(f"{path.name}: expected in {path.parent}, not found; is it a checkpoint?") from None
+    except (ValueError, OSError):
+        raise CheckpointError(f"{path}: is not readable text; copy or write the checkpoint again") from None
 
 
 def read_json(path: Path) -> dict[str, Any]:

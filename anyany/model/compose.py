@@ -144,7 +144,8 @@ def compose(
     Args:
         backbone: A checkpoint to take the backbone, text and tokenizer from, or a configuration.
         tokenizer: Needed with a configuration.
-        encoders: Ids, or mappings with ``id``, ``config`` and ``layers``.
+        encoders: Ids, or mappings with ``id``, ``config`` and ``projector``: its kind, or a mapping with ``kind`` and
+            options. ``layers`` 1 and 2 are short for ``linear`` and ``mlp``.
         decoders: Ids, or mappings with ``id``, ``config`` and ``head``.
         plugins: Where components come from; the machine's own by default.
 
@@ -154,7 +155,7 @@ def compose(
         AmbiguousComponentError: A modality was named that several components serve.
     """
     described = {
-        "encoders": _entries("encoders", encoders, ("id", "config", "layers")),
+        "encoders": _entries("encoders", encoders, ("id", "config", "layers", "projector")),
         "decoders": _entries("decoders", decoders, ("id", "config", "head")),
     }
     if isinstance(backbone, BackboneConfig):
@@ -168,7 +169,7 @@ def compose(
     described_base = checkpoint.describe(base)
     config = BuildConfig(
         backbone=described_base.backbone, text=described_base.text, origin=described_base.origin,
-        **described,  # type: ignore[arg-type]
+        origin_files=described_base.origin_files, **described,  # type: ignore[arg-type]
     )  # fmt: skip
     model = build(config, base.tokenizer, plugins=plugins, generation=base.generation)
     for name in ("backbone", "text"):

@@ -7,9 +7,11 @@ are known from ``prepare`` alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 from anyany.errors import PromptError, UnknownModalityError
+from anyany.model.projector import Projector
 from anyany.model.tokenizer import ROLES, TextTokenizer
 from anyany.parts import Media
 from anyany.parts.messages import Message
@@ -24,7 +26,7 @@ class Piece:
     Attributes:
         span: Where it lies.
         ids: Token ids of a text span.
-        prepared: Arrays of a media span.
+        prepared: Arrays of a media span, for its component; a projector may make other rows of them.
         learn: The loss reaches it.
         media: The part itself, for media spans.
     """
@@ -61,31 +63,46 @@ class Planner:
 
     Args:
         tokenizer: Text <-> ids.
-        encoders: By modality: component id and encoder.
+        encoders: By modality: component id, encoder, and projector.
         codecs: By modality: component id and codec.
         denoising: Ids of codecs whose heads learn on noised copies.
+        tokens: By modality: the token that stands for a part in the chat template.
     """
 
     def __init__(
         self,
         tokenizer: TextTokenizer,
-        encoders: Mapping[str, tuple[str, Encoder]],
+        encoders: Mapping[str, tuple[str, Encoder, Projector]],
         codecs: Mapping[str, tuple[str, Codec]],
         denoising: frozenset[str] = frozenset(),
+        tokens: Mapping[str, int] | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.encoders = encoders
         self.codecs = codecs
         self.denoising = denoising
+        self.tokens = dict(tokens or {})
 
     def plan(self, messages: Sequence[Message], *, reply: bool = False, train: bool = False) -> Document:
-        """Spans of a conversation.
+        """Spans of a conversation; the chat template frames it, where the model has one and it is no plain prompt.
 
         Args:
             messages: In order.
             reply: Open an assistant message at the end, for generation.
             train: The loss reaches what the assistant says; denoising heads get noised copies.
         """
+        for message in messages:
+            if message.role not in ROLES:
+                raise PromptError(f"role: expected one of {', '.join(ROLES)}, got {message.role!r}")
+        framed = self.tokenizer.template is not None and all(message.chat for message in messages)
+        pieces = self._framed(messages, reply, train) if framed else self._marked(messages, reply, train)
+        pieces = [piece for piece in pieces if piece.span.rows]
+        if train:
+            pieces.extend(_noised(pieces, self.denoising))
+        return Document(tuple(pieces))
+
+    def _marked(self, messages: Sequence[Message], reply: bool, train: bool) -> list[Piece]:
+        """Pieces with the marks of the model between them."""
         marks = self.tokenizer.marks
         pieces: list[Piece] = []
         latest: dict[str, Media] = {}
@@ -93,8 +110,6 @@ class Planner:
             pieces.append(_text([marks.bos]))
         part = 0
         for message in messages:
-            if message.role not in ROLES:
-                raise PromptError(f"role: expected one of {', '.join(ROLES)}, got {message.role!r}")
             said = message.role == "assistant"
             mark = getattr(marks, message.role)
             if mark is not None:
@@ -108,10 +123,41 @@ class Planner:
                 pieces.append(_text([marks.end], learn=train and said))
         if reply and marks.assistant is not None:
             pieces.append(_text([marks.assistant]))
-        pieces = [piece for piece in pieces if piece.span.rows]
-        if train:
-            pieces.extend(_noised(pieces, self.denoising))
-        return Document(tuple(pieces))
+        return pieces
+
+    def _framed(self, messages: Sequence[Message], reply: bool, train: bool) -> list[Piece]:
+        """Pieces as the chat template lays them."""
+        template, tokenizer = self.tokenizer.template, self.tokenizer
+        framed = template.frame(  # type: ignore[union-attr]
+            messages, tokenizer.backend, frozenset(self.tokens), bos=tokenizer.marks.bos, reply=reply, train=train
+        )
+        parts = [(number, item) for number, message in enumerate(messages) for item in message.parts]
+        waiting: dict[int, list[tuple[int, Media, bool]]] = {i: [] for i in (framed.medium, *self.tokens.values())}
+        texts: dict[int, list[int]] = {number: [] for number in range(-1, len(messages))}
+        for part, (number, item) in enumerate(parts):
+            if isinstance(item, str):
+                texts[number].append(part)
+            else:
+                token = self.tokens.get(item.modality, framed.medium)
+                waiting[token].append((part, item, messages[number].role == "assistant"))
+        pieces: list[Piece] = []
+        latest: dict[str, Media] = {}
+        for said, run in groupby(zip(framed.ids, framed.said, strict=True), key=lambda each: each[1]):
+            for medium, ids in groupby((i for i, _ in run), key=lambda i: i if i in waiting else None):
+                if medium is None:
+                    numbers = texts[said]  # those of the template belong to no part
+                    part = numbers.pop(0) if len(numbers) > 1 else (*numbers, -1)[0]
+                    pieces.append(_text(list(ids), part=part, learn=said >= 0))
+                    continue
+                for _ in ids:
+                    if not waiting[medium]:
+                        raise PromptError("chat template: it has a place for a part that the conversation has not")
+                    part, item, by_model = waiting[medium].pop(0)
+                    pieces.append(self._piece(item, part, by_model, train and by_model, latest))
+                    latest[item.modality] = item
+        if left := [each for each in waiting.values() if each]:
+            raise PromptError(f"part {left[0][0][0]}: the chat template leaves it out")
+        return pieces
 
     def _piece(self, item: str | Media, part: int, said: bool, learn: bool, latest: Mapping[str, Media]) -> Piece:
         if isinstance(item, str):
@@ -121,7 +167,7 @@ class Planner:
             prepared = codec[1].prepare(item, latest.get(item.modality))
             return _media(codec[0], "latents", prepared, part, item, learn)
         if encoder is not None:
-            return _media(encoder[0], "features", encoder[1].prepare(item), part, item, False)
+            return _features(*encoder, part, item)
         if codec is not None:
             prepared = codec[1].prepare(item, latest.get(item.modality))
             return _media(codec[0], "latents", prepared, part, item, False)
@@ -137,14 +183,23 @@ def _text(ids: Sequence[int], *, part: int = -1, learn: bool = False) -> Piece:
     return Piece(span=span, ids=tuple(ids), learn=learn)
 
 
-def _media(name: str, view: str, prepared: Prepared, part: int, media: Media, learn: bool) -> Piece:
+def _features(name: str, encoder: Encoder, projector: Projector, part: int, media: Media) -> Piece:
+    prepared = encoder.prepare(media)
+    piece = _media(name, "features", projector.laid(prepared), part, media, False, bare=not projector.marked)
+    return replace(piece, prepared=prepared)
+
+
+def _media(
+    name: str, view: str, prepared: Prepared, part: int, media: Media, learn: bool, *, bare: bool = False
+) -> Piece:
     span = Span(
         component=name,
         view="latents" if view == "latents" else "features",
-        rows=prepared.rows + 2,
+        rows=prepared.rows + (0 if bare else 2),
         part=part,
         coordinates=prepared.coordinates,
         look=prepared.look,
+        bare=bare,
     )
     return Piece(span=span, prepared=prepared, learn=learn, media=media)
 
@@ -155,7 +210,7 @@ def _noised(pieces: Sequence[Piece], denoising: frozenset[str]) -> list[Piece]:
     for index, piece in enumerate(pieces):
         if piece.learn and piece.span.component in denoising:
             span = Span(
-                component=piece.span.component, view="latents", rows=piece.span.rows - 2, part=piece.span.part,
+                component=piece.span.component, view="latents", rows=piece.span.inner, part=piece.span.part,
                 coordinates=piece.span.coordinates, look="full", noised=True, of=index,
             )  # fmt: skip
             copies.append(Piece(span=span, learn=True))

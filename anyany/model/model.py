@@ -33,12 +33,23 @@ from anyany.sequence import Layout
 
 @dataclass(frozen=True)
 class EncoderPart:
-    """An encoder in a model: its spec, the configuration it was built with, the component."""
+    """An encoder in a model.
+
+    Attributes:
+        spec: Of the encoder.
+        config: It was built with.
+        encoder: The component.
+        projector: Brings its features to the width of the backbone.
+        projector_config: The kind of projector, and its options.
+        token: Id in the vocabulary that stands for an item in a chat template; ``None``: there is none.
+    """
 
     spec: EncoderSpec
     config: Mapping[str, Any]
     encoder: Encoder
     projector: Projector
+    projector_config: Mapping[str, Any]
+    token: int | None = None
 
     @property
     def name(self) -> str:
@@ -81,6 +92,7 @@ class Model(nn.Module):
         generation: Mapping[str, Mapping[str, Any]] | None = None,
         card: str = "",
         origin: Mapping[str, Any] | None = None,
+        origin_files: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.tokenizer = tokenizer
@@ -88,6 +100,7 @@ class Model(nn.Module):
         self.generation = dict(generation or {})
         self.card = card
         self.origin = dict(origin or {})  # the foreign config.json that it was read from, for the way back
+        self.origin_files = dict(origin_files or {})  # and the files beside it that say how media are prepared
         parts: dict[str, nn.Module] = {"backbone": backbone, "text": text}
         for e in encoders:
             parts[f"encoder/{e.name}"], parts[f"projector/{e.name}"] = e.encoder, e.projector  # type: ignore[assignment]
@@ -105,9 +118,10 @@ class Model(nn.Module):
         self.producers |= {f"codec/{d.name}": d.codec.encode for d in decoders}
         self.planner = Planner(
             tokenizer,
-            {e.spec.modality: (e.name, e.encoder) for e in encoders},
+            {e.spec.modality: (e.name, e.encoder, e.projector) for e in encoders},
             {d.spec.modality: (d.name, d.codec) for d in decoders},
             frozenset(d.name for d in decoders if d.head.denoises),
+            {e.spec.modality: e.token for e in encoders if e.token is not None},
         )
 
     @property

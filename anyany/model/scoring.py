@@ -37,7 +37,7 @@ def embed(model: Model, part: str | Media) -> Tensor:
     """See ``Model.embed``."""
     if not isinstance(part, str | Media):
         raise PromptError(f"embed: expected one part, a string or media, got {type(part).__name__}")
-    pieces, _, hidden = _hidden(model, model.planner.plan([Message("user", (part,))]))
+    pieces, _, hidden = _hidden(model, model.planner.plan([Message("user", (part,), chat=False)]))
     own = next((p for p in pieces if p.piece.span.part == 0), None)
     if own is None:
         raise EmptyMediaError("part 0: is empty; a vector needs at least one row")

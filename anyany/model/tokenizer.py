@@ -15,6 +15,8 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from anyany.errors import CheckpointError, PromptError
+from anyany.model.spelling import control_ids, hold_to_text
+from anyany.model.template import ChatTemplate
 
 ROLES = ("system", "user", "assistant")
 
@@ -60,11 +62,16 @@ class Marks:
 
 
 class TextTokenizer:
-    """A ``tokenizers.Tokenizer`` with the marks of the model."""
+    """A ``tokenizers.Tokenizer`` with the marks of the model, and its chat template where it has one."""
 
-    def __init__(self, tokenizer: Tokenizer, marks: Marks | None = None, *, max_chars: int = 1_000_000) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, marks: Marks | None = None, *, template: ChatTemplate | None = None,
+        max_chars: int = 1_000_000,
+    ) -> None:  # fmt: skip
         self.backend = tokenizer
+        self.template = template
         self.backend.encode_special_tokens = True  # what looks like a special token stays text
+        self.control = control_ids(tokenizer)
         self.marks = marks if marks is not None else Marks.behind(tokenizer.get_vocab_size())
         self.max_chars = max_chars
 
@@ -92,7 +99,8 @@ class TextTokenizer:
         """Ids of ``text``; none of them is a mark or a special token.
 
         Raises:
-            PromptError: The text is longer than the limit, or is not valid Unicode.
+            PromptError: The text is longer than the limit, is not valid Unicode, or holds a word that the tokenizer
+                can only read as a special token.
         """
         if len(text) > self.max_chars:
             raise PromptError(f"text part: at most {self.max_chars} characters, got {len(text)}; shorten or split it")
@@ -100,7 +108,9 @@ class TextTokenizer:
             text.encode("utf-8")
         except UnicodeEncodeError:
             raise PromptError("text part: holds lone surrogates, which are no characters; remove them") from None
-        return list(self.backend.encode(text, add_special_tokens=False).ids)
+        ids = list(self.backend.encode(text, add_special_tokens=False).ids)
+        hold_to_text(ids, self.control, self.backend)
+        return ids
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ``ids``; marks are passed over."""
@@ -118,7 +128,9 @@ class TextTokenizer:
         }  # fmt: skip
 
     @classmethod
-    def open(cls, path: Path, marks: dict[str, Any] | None = None) -> TextTokenizer:
+    def open(
+        cls, path: Path, marks: dict[str, Any] | None = None, template: ChatTemplate | None = None
+    ) -> TextTokenizer:
         """Read a ``tokenizer.json``.
 
         Raises:
@@ -132,4 +144,4 @@ class TextTokenizer:
             raise CheckpointError(f"{path}: not a tokenizer.json; write the checkpoint again") from None
         if marks is None:
             return cls(backend)
-        return cls(backend, Marks(**{**marks, "stops": tuple(marks.get("stops", ()))}))
+        return cls(backend, Marks(**{**marks, "stops": tuple(marks.get("stops", ()))}), template=template)

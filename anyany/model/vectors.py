@@ -30,8 +30,8 @@ def vectors(model: Model, documents: Sequence[Document]) -> Tensor:
     rows = embed(model, pieces).rows  # (T, D)
     index, lengths = [], []
     for item in (item for item in pieces if item.piece.span.part == 0):
-        mark = int(item.piece.span.view != "text")
-        lengths.append(item.piece.span.rows - 2 * mark)
+        mark = item.piece.span.marks // 2
+        lengths.append(item.piece.span.inner)
         index.extend(range(item.start + mark, item.start + item.piece.span.rows - mark))
     return torch.stack([part.mean(dim=0) for part in rows[torch.tensor(index)].split(lengths)])
 

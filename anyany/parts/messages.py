@@ -17,10 +17,15 @@ MAX_MESSAGES = 1000
 
 @dataclass(frozen=True)
 class Message:
-    """What one side said."""
+    """What one side said.
+
+    ``chat``: it is a turn of a conversation, which a model's chat template frames; a prompt that was given as parts is
+    plain text, from which the reply carries on.
+    """
 
     role: str
     parts: tuple[str | Media, ...]
+    chat: bool = True
 
 
 def as_messages(prompt: Any) -> tuple[Message, ...]:
@@ -39,7 +44,7 @@ def as_messages(prompt: Any) -> tuple[Message, ...]:
         MediaError: A file is damaged, too large, empty, or of a format that is not read.
     """
     if isinstance(prompt, str | Media):
-        return (Message("user", (prompt,)),)
+        return (Message("user", (prompt,), chat=False),)
     if not isinstance(prompt, Sequence) or isinstance(prompt, bytes):
         if isinstance(prompt, PathLike) or _is_pillow(prompt):
             _part("prompt", prompt)  # says how to open or wrap it
@@ -50,18 +55,20 @@ def as_messages(prompt: Any) -> tuple[Message, ...]:
         if len(prompt) > MAX_MESSAGES:
             raise PromptError(f"prompt: at most {MAX_MESSAGES} messages, got {len(prompt)}")
         return tuple(_message(index, item) for index, item in enumerate(prompt))
-    return (Message("user", tuple(_part(f"part {i}", item) for i, item in enumerate(prompt))),)
+    return (Message("user", tuple(_part(f"part {i}", item) for i, item in enumerate(prompt)), chat=False),)
 
 
 def _message(index: int, item: Message | Mapping[str, Any]) -> Message:
     role, content = (item.role, item.parts) if isinstance(item, Message) else (item.get("role"), item.get("content"))
+    chat = not isinstance(item, Message) or item.chat
     if not isinstance(role, str) or role not in ROLES:
         raise PromptError(f"message {index}: expected a role among {', '.join(ROLES)}, got {role!r}")
     if isinstance(content, str | Media):
-        return Message(str(role), (content,))
+        return Message(str(role), (content,), chat)
     if not isinstance(content, Sequence) or isinstance(content, bytes):
         raise PromptError(f"message {index}: expected content as text or a list, got {type(content).__name__}")
-    return Message(str(role), tuple(_part(f"message {index}, part {i}", part) for i, part in enumerate(content)))
+    parts = tuple(_part(f"message {index}, part {i}", part) for i, part in enumerate(content))
+    return Message(str(role), parts, chat)
 
 
 def _part(name: str, item: Any) -> str | Media:

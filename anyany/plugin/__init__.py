@@ -20,7 +20,7 @@ from anyany.plugin.components import (
 )
 from anyany.plugin.evaluation import Item, Mean, Metric, Task
 from anyany.plugin.hookspecs import hookimpl
-from anyany.plugin.importing import Importer, LanguageModel, Names
+from anyany.plugin.importing import ForeignEncoder, Importer, LanguageModel, Multimodal, MultimodalImporter, Names
 from anyany.plugin.specs import (
     ANYANY_API,
     Capabilities,
@@ -45,6 +45,7 @@ __all__ = [
     "Coordinates",
     "Encoder",
     "EncoderSpec",
+    "ForeignEncoder",
     "Importer",
     "ImporterSpec",
     "Item",
@@ -54,6 +55,8 @@ __all__ = [
     "Metric",
     "MetricSpec",
     "ModalitySpec",
+    "Multimodal",
+    "MultimodalImporter",
     "Names",
     "Plan",
     "Prepared",

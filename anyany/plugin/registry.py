@@ -104,13 +104,13 @@ class Registry:
         return {**STANDARD, **{s.name: s for s in self._specs(ModalitySpec)}}
 
     def encoder(self, which: str) -> EncoderSpec:
-        """The encoder with this id, or the only one of this modality.
+        """The encoder with this id, or the only one of this modality that is not ``by_id``.
 
         Raises:
             UnknownModalityError: There is none.
             AmbiguousComponentError: There are several; the message lists their ids.
         """
-        return self._find("encoder", which, self._specs(EncoderSpec))
+        return self._find("encoder", which, [s for s in self._specs(EncoderSpec) if s.id == which or not s.by_id])
 
     def codec(self, which: str) -> CodecSpec:
         """The codec with this id, or the only one of this modality; errors as for ``encoder``."""

@@ -89,7 +89,11 @@ class ModalitySpec:
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderSpec:
-    """An encoder: media -> features. ``factory(**config)`` returns an ``Encoder``."""
+    """An encoder: media -> features. ``factory(**config)`` returns an ``Encoder``.
+
+    ``by_id``: its modality alone does not mean it. So it is with an encoder for weights of others, which would
+    otherwise rival the one that is there to be trained.
+    """
 
     id: str
     modality: str
@@ -97,6 +101,7 @@ class EncoderSpec:
     config: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
     requires: tuple[str, ...] = ()
     can: Capabilities = field(default_factory=Capabilities)
+    by_id: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +158,7 @@ class MetricSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ImporterSpec:
-    """An importer of foreign language models. ``factory(**config)`` returns an ``Importer``.
+    """An importer of foreign models. ``factory(**config)`` returns an ``Importer`` or a ``MultimodalImporter``.
 
     Attributes:
         id: ``<plugin>/<name>``.

@@ -56,7 +56,7 @@ def place(span: Span, base: float, scheme: PositionScheme) -> tuple[np.ndarray, 
     Raises:
         LayoutError: The declared coordinates do not fit the rows.
     """
-    inner = span.rows - span.marks
+    inner = span.inner
     begin = 1 if span.marks else 0
     offsets, extent = _inner(span, inner, scheme)
     rows = np.empty((span.rows, 3), np.float32)

@@ -134,9 +134,9 @@ def _clean(spans: Sequence[Span], index: int, starts: Sequence[int]) -> int:
             f"got of={noised.of} at place {index}"
         )
     clean = spans[noised.of]
-    if clean.rows - clean.marks != noised.rows:
+    if clean.inner != noised.rows:
         raise LayoutError(
             f"{noised.component}, part {noised.part}: the noised copy has {noised.rows} rows, "
-            f"its clean span {clean.rows - clean.marks} inner rows; they must be equal"
+            f"its clean span {clean.inner} inner rows; they must be equal"
         )
     return starts[noised.of] + (1 if clean.marks else 0)

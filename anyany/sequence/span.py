@@ -20,12 +20,12 @@ class Span:
         view: ``text`` (token rows), ``features`` (encoder) or ``latents`` (codec).
         rows: All rows, the begin and end marks of a media span included.
         part: Index of the part in its document, ``-1`` for rows that belong to none (role marks).
-        coordinates: Of the inner rows (``rows - 2`` of a media span, ``rows`` of text); ``None`` is
-            one index per row.
+        coordinates: Of the inner rows; ``None`` is one index per row.
         look: ``full``: inner rows see each other both ways; marks are always causal.
         noised: Rows of a copy that is being denoised: it stands behind its document's clean rows and
             sees what the clean span saw, and itself; no other row sees it. It has no marks.
         of: For a noised span, the index in the document of the clean span that it copies.
+        bare: A media span without marks: what stands around it says where it begins and ends.
 
     Raises:
         LayoutError: There are fewer rows than marks.
@@ -39,6 +39,7 @@ class Span:
     look: Look = "causal"
     noised: bool = False
     of: int = -1
+    bare: bool = False
 
     def __post_init__(self) -> None:
         if self.rows < self.marks:
@@ -47,7 +48,12 @@ class Span:
     @property
     def marks(self) -> int:
         """Rows that are begin and end marks."""
-        return 0 if self.view == "text" or self.noised else 2
+        return 0 if self.view == "text" or self.noised or self.bare else 2
+
+    @property
+    def inner(self) -> int:
+        """Rows between the marks."""
+        return self.rows - self.marks
 
 
 def declared_vs_produced(component: str, part: int, declared: int, produced: int) -> None:

@@ -47,7 +47,7 @@ class Paired:
         """
         if not isinstance(pair, tuple) or len(pair) != 2 or not all(isinstance(p, str | Media) for p in pair):
             raise DataError(f"source {source!r}: the bind task takes pairs of parts, got {type(pair).__name__}")
-        documents = [self.planner.plan([Message("user", (part,))]) for part in pair]
+        documents = [self.planner.plan([Message("user", (part,), chat=False)]) for part in pair]
         if any(own(document) is None for document in documents):
             raise DataError(f"source {source!r}: a part of a pair is empty; leave it out")
         return pair, documents

@@ -23,23 +23,28 @@ TEXTS = [
 def write(folder: Path, case: Case, seed: int = 0) -> Any:
     """A directory that transformers saved; gives what transformers reads from it, with plain attention."""
     torch.manual_seed(seed)
-    made = case.kind(case.config())
-    with torch.no_grad():  # far from uniform, and no norm or bias at its start value
-        for parameter in made.parameters():
-            noise = 0.3 * torch.randn_like(parameter)
-            parameter.copy_(parameter + noise if parameter.dim() == 1 else parameter * 6 + noise / 3)
+    made = stirred(case.kind(case.config()))
     made.save_pretrained(folder)
     write_tokenizer(folder)
     return case.kind.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
 
 
-def write_tokenizer(folder: Path) -> None:
-    """Byte-level BPE, trained on a few sentences."""
+@torch.no_grad()
+def stirred(made: Any) -> Any:
+    """Far from uniform, and no norm or bias at its start value."""
+    for parameter in made.parameters():
+        noise = 0.3 * torch.randn_like(parameter)
+        parameter.copy_(parameter + noise if parameter.dim() == 1 else parameter * 6 + noise / 3)
+    return made
+
+
+def write_tokenizer(folder: Path, *special: str) -> None:
+    """Byte-level BPE, trained on a few sentences; further special tokens begin at 3."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCAB, special_tokens=["<pad>", "<s>", "</s>"], show_progress=False,
+        vocab_size=VOCAB, special_tokens=["<pad>", "<s>", "</s>", *special], show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )  # fmt: skip
     tokenizer.train_from_iterator(TEXTS, trainer)
@@ -82,16 +87,21 @@ def apart(theirs: Any, ours: Model, prompt: int = PROMPT, steps: int = STEPS) ->
 
 def cached(model: Model, ids: Tensor, prompt: int) -> list[Tensor]:
     """Logits of the prompt, then of each further row on its own."""
-    pool = model.backbone.new_pool(len(ids), dtype=next(model.parameters()).dtype, debug=True)
-    run = pool.reserve(len(ids))
+    rows = model.text.embed(ids)
+    return cached_rows(model, rows[:prompt], torch.arange(1, prompt + 1), rows[prompt:])
+
+
+def cached_rows(model: Model, prompt: Tensor, sees: Tensor, more: Tensor) -> list[Tensor]:
+    """The same for embedded rows, of which each row of the prompt sees as many as ``sees`` says."""
+    pool = model.backbone.new_pool(len(prompt) + len(more), dtype=prompt.dtype, debug=True)
+    run = pool.reserve(len(prompt) + len(more))
     out = []
-    for rows in [ids[:prompt], *ids[prompt:].split(1)]:
+    for rows in [prompt, *more.split(1)]:
         at = torch.arange(run.length, run.length + len(rows))
         slots = slice(*pool.append(run, len(rows)))
         intervals = torch.zeros(len(rows), 2, 2, dtype=torch.int32)
-        intervals[:, 1, 0], intervals[:, 1, 1] = run.start, run.start + at + 1
-        places = at.float()[:, None].expand(-1, 3)
-        hidden = model.backbone(model.text.embed(rows), places, intervals, cache=pool, slots=slots)
+        intervals[:, 1, 0], intervals[:, 1, 1] = run.start, run.start + (at + 1 if out else sees)
+        hidden = model.backbone(rows, at.float()[:, None].expand(-1, 3), intervals, cache=pool, slots=slots)
         out.append(model.text.logits(hidden))
     return out
 

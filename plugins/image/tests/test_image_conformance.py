@@ -1,6 +1,6 @@
 from anyany.testing import checks, parametrize
 
 
-@parametrize(checks("image/patch") + checks("image/fsq"))
+@parametrize(checks("image/patch") + checks("image/vit") + checks("image/fsq"))
 def test_conforms(check):
     check()
