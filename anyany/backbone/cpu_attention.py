@@ -13,7 +13,6 @@ from bisect import bisect
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -103,45 +102,51 @@ class _Hulls:
     """
 
     def __init__(self, spans: np.ndarray) -> None:
-        self.low, self.high = spans[:, :, 0].T.copy(), spans[:, :, 1].T.copy()  # (2, T) each
-        self.seen = np.concatenate([[0], (self.high - self.low).sum(0).cumsum()])
-        empty = self.high <= self.low  # widens no hull
-        self.low[empty], self.high[empty] = np.iinfo(np.int64).max, 0
+        self.edges = np.empty((4, len(spans)), np.int64)  # first keys of both ranges, then ends
+        self.edges[:2], self.edges[2:] = spans[:, :, 0].T, spans[:, :, 1].T
+        low, high = self.edges[:2], self.edges[2:]
+        self.seen = np.zeros(len(spans) + 1, np.int64)
+        np.cumsum((high - low).sum(0), out=self.seen[1:])
+        empty = high <= low  # widens no hull
+        low[empty], high[empty] = np.iinfo(np.int64).max, 0
+        np.negative(high, out=high)  # so that the least of each is an edge of the hull
         self.count = np.arange(1, TILE + 1)
 
     def join(self, start: int, limit: int) -> tuple[int, int, list[tuple[int, int]]]:
         """Rows from ``start`` on, at most up to ``limit``: how many, their scores, and their two hulls."""
-        low, high = self.low[:, start:limit], self.high[:, start:limit]
-        rows, hulls = limit - start, _hulls(low.min(1).tolist(), high.max(1).tolist())
+        edges = self.edges[:, start:limit]
+        rows, hulls = limit - start, _hulls(*edges.min(1).tolist())
         scores = rows * sum(b - a for a, b in hulls)
-        if scores <= self.most(start, limit):
+        seen = self.seen[start : limit + 1]
+        if scores <= min(2 * int(seen[-1] - seen[0]) + SLACK, LARGEST):
             return rows, scores, hulls
-        low, high = np.minimum.accumulate(low, 1), np.maximum.accumulate(high, 1)
-        each = np.maximum(high - low, 0).sum(0) * self.count[:rows]
-        wasteful = each > self.most(start, np.arange(start + 1, limit + 1))
+        edges = np.minimum.accumulate(edges, 1)
+        each = np.maximum(-edges[2:] - edges[:2], 0).sum(0) * self.count[:rows]
+        wasteful = each > np.minimum(2 * (seen[1:] - seen[0]) + SLACK, LARGEST)
         last = max(int(wasteful.argmax()) - 1, 0)
-        return last + 1, int(each[last]), _hulls(low[:, last].tolist(), high[:, last].tolist())
-
-    def most(self, start: int, stop: Any) -> Any:
-        """Scores that rows ``[start, stop)`` may take in one tile."""
-        return np.minimum(2 * (self.seen[stop] - self.seen[start]) + SLACK, LARGEST)
+        return last + 1, int(each[last]), _hulls(*edges[:, last].tolist())
 
 
-def _hulls(low: list[int], high: list[int]) -> list[tuple[int, int]]:
-    return [(a, b) if b > a else (0, 0) for a, b in zip(low, high, strict=True)]
+def _hulls(prefix: int, own: int, prefix_end: int, own_end: int) -> list[tuple[int, int]]:
+    """Of the least edges: first keys, and ends, below 0."""
+    return [(low, -end) if -end > low else (0, 0) for low, end in ((prefix, prefix_end), (own, own_end))]
 
 
 def _causal_runs(spans: np.ndarray) -> dict[int, int]:
     """Where rows that see one key, two keys, and so on begin and end, if they are more than a tile holds."""
-    own = spans[:, 1]
-    starts = np.flatnonzero(own[:, 1] == own[:, 0] + 1)
+    low, high = spans[:, 1].T
+    starts = np.flatnonzero(high == low + 1)
+    starts = starts[starts + TILE < len(spans)]
+    starts = starts[high[starts + TILE] == low[starts] + TILE + 1]  # else it ends before: most layouts have none
+    if not len(starts):
+        return {}
     goes_on = np.zeros(len(spans) + 1, bool)  # the last stands for the end
-    goes_on[1:-1] = (own[1:, 0] == own[:-1, 0]) & (own[1:, 1] == own[:-1, 1] + 1)
+    goes_on[1:-1] = (low[1:] == low[:-1]) & (high[1:] == high[:-1] + 1)
     goes_on[:-1] &= spans[:, 0, 1] <= spans[:, 0, 0]
     ends = np.flatnonzero(~goes_on)
     stops = ends[np.searchsorted(ends, starts, side="right")]
-    empty = spans[starts, 0, 1] <= spans[starts, 0, 0]
-    return {int(a): int(b) for a, b, alone in zip(starts, stops, empty, strict=True) if alone and b - a > TILE}
+    alone = spans[starts, 0, 1] <= spans[starts, 0, 0]
+    return {int(a): int(b) for a, b, own in zip(starts, stops, alone, strict=True) if own and b - a > TILE}
 
 
 def _mask(tile: Tile) -> Tensor | None:
