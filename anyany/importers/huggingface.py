@@ -20,6 +20,8 @@ from anyany.model.tokenizer import Marks, TextTokenizer
 from anyany.plugin import Names
 from anyany.plugin.registry import Registry, registry
 
+MAPPED = 1 << 26
+"""Bytes behind which the file is mapped anew: until then, what was read stays in memory as a second copy."""
 _USUAL = {"temperature": 1.0, "top_k": 50, "top_p": 1.0, "repetition_penalty": 1.0}
 """Sampling values that a ``generation_config.json`` stands for where it is silent; its other keys are not used."""
 
@@ -89,11 +91,15 @@ def _fill(model: Model, tensors: Tensors, found: Foreign, dtype: torch.dtype | N
         if not tensors[name].is_floating_point():
             raise CheckpointError(f"checkpoint: {name!r} is {tensors[name].dtype}, expected floating numbers")
     dtype = dtype or tensors[f"{names.top['text.embedding']}.weight"].dtype
-    state = {}
+    state, copied = {}, 0
     for key, own in model.state_dict().items():
         state[key] = torch.empty(own.shape, dtype=_kept(model, key, dtype), device="cpu")
         for name, piece in wanted[key].pieces(state[key]).items():
             piece.copy_(tensors[name])  # the only copy, in its own type
+        copied += state[key].nbytes
+        if copied > MAPPED:
+            tensors.release()
+            copied = 0
     model.load_state_dict(state, assign=True)
 
 

@@ -32,7 +32,8 @@ class Tensors:
 
     def __init__(self, folder: Path, base: str = "", renamed: Sequence[tuple[str, str]] = ()) -> None:
         self._open = ExitStack()
-        self._where: dict[str, tuple[Any, str]] = {}  # tensor -> the open file that holds it, and its name there
+        self._files: dict[Path, Any] = {}  # open
+        self._where: dict[str, tuple[Path, str]] = {}  # tensor -> the file that holds it, and its name there
         try:
             for file, listed in _files(folder).items():
                 self._add(folder / file, listed)
@@ -57,15 +58,20 @@ class Tensors:
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor; reads no data."""
         file, inner = self._where[name]
-        return tuple(file.get_slice(inner).get_shape())
+        return tuple(self._files[file].get_slice(inner).get_shape())
 
     def __getitem__(self, name: str) -> Tensor:
         """A tensor that lies in the mapped file; copy what is to outlive the context."""
         file, inner = self._where[name]
-        return file.get_tensor(inner)
+        return self._files[file].get_tensor(inner)
 
-    def _renamed(self, pairs: Sequence[tuple[str, str]]) -> dict[str, tuple[Any, str]]:
-        out: dict[str, tuple[Any, str]] = {}
+    def release(self) -> None:
+        """Let go of the memory that what was read is mapped to; tensors that were given out must not be held."""
+        self._open.close()
+        self._files = {file: self._map(file) for file in self._files}
+
+    def _renamed(self, pairs: Sequence[tuple[str, str]]) -> dict[str, tuple[Path, str]]:
+        out: dict[str, tuple[Path, str]] = {}
         for name, place in self._where.items():
             new = name
             for old, known in pairs:
@@ -79,15 +85,18 @@ class Tensors:
         """Open a file; ``listed`` is what the index says that it holds."""
         if not file.is_file():
             raise CheckpointError(f"{file.name}: expected in {file.parent}, not found; copy the checkpoint again")
-        try:
-            mapped = self._open.enter_context(safe_open(file, framework="pt", device="cpu"))
-            held = set(mapped.keys())
-        except (SafetensorError, OSError):
-            raise CheckpointError(f"{file.name}: is damaged; copy the checkpoint again") from None
+        self._files[file] = self._map(file)
+        held = set(self._files[file].keys())
         for name in sorted(set() if listed is None else held ^ listed):
             fault = "has a tensor that the index does not list" if name in held else "lacks a tensor of the index"
             raise CheckpointError(f"{file.name}: {fault}: {name!r}; copy the checkpoint again")
-        self._where.update({name: (mapped, name) for name in held})
+        self._where.update({name: (file, name) for name in held})
+
+    def _map(self, file: Path) -> Any:
+        try:
+            return self._open.enter_context(safe_open(file, framework="pt", device="cpu"))
+        except (SafetensorError, OSError):
+            raise CheckpointError(f"{file.name}: is damaged; copy the checkpoint again") from None
 
 
 def _files(folder: Path) -> dict[str, set[str] | None]:
