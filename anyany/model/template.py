@@ -127,7 +127,7 @@ class ChatTemplate:
         """Text of a conversation, with names for control tokens."""
         from jinja2 import TemplateError
 
-        if not turns:
+        if not turns:  # what a template writes before the first turn cannot be told from an opening
             return ""
         try:
             made = _compiled(self.source).render(

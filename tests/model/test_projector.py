@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -165,6 +167,21 @@ def test_composed_saved_and_loaded(name, tokenizer, tmp_path):
     assert torch.equal(again.logits(prompt), model.logits(prompt))
     assert again.generate(prompt, max_new_tokens=4).text == model.generate(prompt, max_new_tokens=4).text
     assert again.encoder_parts[0].projector_config["kind"] in KINDS
+
+
+@pytest.mark.parametrize(("layers", "kind"), [(1, "linear"), (2, "mlp")])
+def test_older_checkpoints_have_layers(layers, kind, tokenizer, tmp_path):
+    encoder = {"id": "image/patch", "config": {"width": 16, "depth": 1}, "layers": layers}
+    model = anyany.compose(
+        backbone=BackboneConfig(width=32, layers=1, heads=4), tokenizer=tokenizer, encoders=[encoder]
+    )
+    model.save(tmp_path / "m")
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    assert config["encoders"][0].pop("projector") == {"kind": kind}
+    config["encoders"][0]["layers"] = layers
+    (tmp_path / "m" / "config.json").write_text(json.dumps(config))
+    prompt = ["hello ", model.encoders["image/patch"].example(0)]
+    assert torch.equal(anyany.load(tmp_path / "m", device="cpu").logits(prompt), model.logits(prompt))
 
 
 def test_layers_are_short_for_kinds(tokenizer):

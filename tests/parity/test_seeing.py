@@ -148,6 +148,20 @@ def test_gradients_of_a_step_equal_transformers(tmp_path, case):
     assert not wanted
 
 
+@one_of_each
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_weights_of_another_type(tmp_path, case, dtype):
+    ours = both(tmp_path / "wide", case)[1]
+    narrow = anyany.load(tmp_path / "wide", device="cpu", dtype=dtype)
+    assert {p.dtype for p in narrow.parameters()} == {dtype}
+    found, wanted = narrow.logits(TWO).float(), ours.logits(TWO)
+    assert torch.nn.functional.cosine_similarity(found, wanted).min() > 0.95
+    narrow.save_huggingface(tmp_path / "narrow")
+    again = anyany.load(tmp_path / "narrow", device="cpu")  # as the file has it
+    assert {p.dtype for p in again.parameters()} == {dtype}
+    assert torch.equal(again.logits(TWO), narrow.logits(TWO))
+
+
 # Files as other versions wrote them.
 
 HUB = (("vision_tower.", "vision_tower.vision_model."),)
