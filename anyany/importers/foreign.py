@@ -35,9 +35,12 @@ class Foreign:
     def parts(self) -> tuple[dict[str, Any], ...]:
         """Entries of ``BuildConfig.encoders``."""
         return tuple(
-            {"id": e.id, "config": dict(e.config), "projector": dict(e.projector), "token": e.token}
+            {
+                "id": e.id, "config": dict(e.config), "projector": dict(e.projector),
+                "stand": {"token": e.token, "before": list(e.before), "after": list(e.after)},
+            }
             for e in self.encoders
-        )
+        )  # fmt: skip
 
 
 def describe(config: Config, files: Mapping[str, Config], plugins: Registry) -> Foreign:

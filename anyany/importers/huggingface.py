@@ -16,6 +16,7 @@ from anyany.importers.tensors import Tensors
 from anyany.model.build import BuildConfig, build
 from anyany.model.checkpoint import read_json
 from anyany.model.model import Model
+from anyany.model.spelling import Stand
 from anyany.model.tokenizer import Marks, TextTokenizer
 from anyany.plugin import Names
 from anyany.plugin.registry import Registry, registry
@@ -51,6 +52,7 @@ def load_huggingface(folder: Path, *, dtype: torch.dtype | None = None, plugins:
     found = describe(config, files, plugins)
     vocab = found.language.vocab
     tokenizer = _tokenizer(folder, vocab, _stops([generation, config, found.config], vocab))
+    _check_stands(found, tokenizer)
     tokenizer.template = read_template(folder, several=bool(found.encoders))
     described = BuildConfig(
         backbone=found.language.backbone,
@@ -67,6 +69,16 @@ def load_huggingface(folder: Path, *, dtype: torch.dtype | None = None, plugins:
     with Tensors(folder, found.names.base, found.renamed) as tensors:
         _fill(model, tensors, found, dtype)
     return model.eval()
+
+
+def _check_stands(found: Foreign, tokenizer: TextTokenizer) -> None:
+    """What stands for a part must be a control token: text could spell it otherwise."""
+    for part in found.parts:
+        for token in sorted(Stand.from_json(part["stand"]).control - tokenizer.control):
+            raise CheckpointError(
+                f"tokenizer.json: token {token}, which stands for a part of {part['id']}, must be a special token, "
+                f"and is {tokenizer.backend.id_to_token(token)!r}"
+            )
 
 
 def _fill(model: Model, tensors: Tensors, found: Foreign, dtype: torch.dtype | None) -> None:

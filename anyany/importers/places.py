@@ -46,8 +46,8 @@ def places(model: Model, names: Names, encoders: Sequence[ForeignEncoder] = ()) 
         for key, own in model.components[part].state_dict().items():
             out[f"components.{part}.{key}"] = _place(model, f"{part}.{key}", tuple(own.shape), names)
     for encoder in encoders:
-        of_projector = Names(top=encoder.projector_names, layer="", block={})
-        for part, table in ((f"encoder/{encoder.id}", encoder.names), (f"projector/{encoder.id}", of_projector)):
+        tables = {f"encoder/{encoder.id}": encoder.names, f"projector/{encoder.id}": encoder.projector_names}
+        for part, table in tables.items():
             for key, own in model.components[part].state_dict().items():
                 out[f"components.{part}.{key}"] = _place(model, key, tuple(own.shape), table)
     return out
@@ -56,7 +56,8 @@ def places(model: Model, names: Names, encoders: Sequence[ForeignEncoder] = ()) 
 def _place(model: Model, key: str, shape: Shape, names: Names) -> Place:
     module, _, kind = key.rpartition(".")
     if key in names.top:
-        return Place({names.top[key]: shape}, False)
+        transposed = key in names.transposed
+        return Place({names.top[key]: shape[::-1] if transposed else shape}, transposed)
     if module in names.top:
         return Place({f"{names.top[module]}.{kind}": shape}, False)
     layer, _, inner = key.removeprefix("backbone.").removeprefix("blocks.").partition(".")

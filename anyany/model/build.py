@@ -13,6 +13,7 @@ from anyany.errors import AmbiguousComponentError, CheckpointError
 from anyany.heads.text import TextHead
 from anyany.model.model import DecoderPart, EncoderPart, Model
 from anyany.model.projector import build_projector
+from anyany.model.spelling import Stand
 from anyany.model.tokenizer import TextTokenizer
 from anyany.plugin.registry import Registry, registry
 from anyany.plugin.specs import CodecSpec, EncoderSpec
@@ -25,7 +26,7 @@ class BuildConfig:
     Attributes:
         backbone: Of ``BackboneConfig``.
         text: ``vocab``, ``tied``, ``scale``, ``softcap`` and ``marks``.
-        encoders: Each with ``id``, ``config``, ``projector`` (its kind and options) and ``token``. Older checkpoints
+        encoders: Each with ``id``, ``config``, ``projector`` (its kind and options) and ``stand``. Older checkpoints
             have ``layers`` in the place of ``projector``.
         decoders: Each with ``id``, ``config`` and ``head`` options.
         versions: Versions of the plugins at the time of writing.
@@ -119,7 +120,7 @@ def _one_each(kind: str, specs: Sequence[EncoderSpec | CodecSpec]) -> None:
 
 def encoder_part(
     plugins: Registry, width: int, *, id: str, config: Mapping[str, Any] | None = None, layers: int = 2,
-    projector: str | Mapping[str, Any] | None = None, token: int | None = None,
+    projector: str | Mapping[str, Any] | None = None, stand: Mapping[str, Any] | None = None,
 ) -> EncoderPart:  # fmt: skip
     """An encoder with its projector, by id or modality; ``layers`` 1 and 2 are short for ``linear`` and ``mlp``."""
     spec = plugins.encoder(id)
@@ -127,7 +128,8 @@ def encoder_part(
     encoder = plugins.build(spec, **merged)
     given = {"kind": "mlp" if layers > 1 else "linear"} if projector is None else projector
     options = {"kind": given} if isinstance(given, str) else dict(given)
-    return EncoderPart(spec, merged, encoder, build_projector(encoder.width, width, **options), options, token)
+    made = build_projector(encoder.width, width, **options)
+    return EncoderPart(spec, merged, encoder, made, options, None if stand is None else Stand.from_json(stand))
 
 
 def decoder_part(

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -95,7 +95,7 @@ def describe(model: Model) -> BuildConfig:
         encoders=tuple(
             {
                 "id": e.spec.id, "config": dict(e.config), "projector": dict(e.projector_config),
-                **({} if e.token is None else {"token": e.token}),
+                **({} if e.stand is None else {"stand": asdict(e.stand)}),
             }
             for e in model.encoder_parts
         ),

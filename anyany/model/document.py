@@ -12,6 +12,8 @@ from itertools import groupby
 
 from anyany.errors import PromptError, UnknownModalityError
 from anyany.model.projector import Projector
+from anyany.model.spelling import Stand
+from anyany.model.template import join
 from anyany.model.tokenizer import ROLES, TextTokenizer
 from anyany.parts import Media
 from anyany.parts.messages import Message
@@ -66,7 +68,7 @@ class Planner:
         encoders: By modality: component id, encoder, and projector.
         codecs: By modality: component id and codec.
         denoising: Ids of codecs whose heads learn on noised copies.
-        tokens: By modality: the token that stands for a part in the chat template.
+        stands: By modality: what stands for a part in a text, for models of others.
     """
 
     def __init__(
@@ -75,13 +77,13 @@ class Planner:
         encoders: Mapping[str, tuple[str, Encoder, Projector]],
         codecs: Mapping[str, tuple[str, Codec]],
         denoising: frozenset[str] = frozenset(),
-        tokens: Mapping[str, int] | None = None,
+        stands: Mapping[str, Stand] | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.encoders = encoders
         self.codecs = codecs
         self.denoising = denoising
-        self.tokens = dict(tokens or {})
+        self.stands = dict(stands or {})
 
     def plan(self, messages: Sequence[Message], *, reply: bool = False, train: bool = False) -> Document:
         """Spans of a conversation; the chat template frames it, where the model has one and it is no plain prompt.
@@ -94,8 +96,9 @@ class Planner:
         for message in messages:
             if message.role not in ROLES:
                 raise PromptError(f"role: expected one of {', '.join(ROLES)}, got {message.role!r}")
-        framed = self.tokenizer.template is not None and all(message.chat for message in messages)
-        pieces = self._framed(messages, reply, train) if framed else self._marked(messages, reply, train)
+        chat = self.tokenizer.template is not None and all(message.chat for message in messages)
+        marked = not (chat or self.stands)
+        pieces = (self._marked if marked else self._framed)(messages, reply, train)
         pieces = [piece for piece in pieces if piece.span.rows]
         if train:
             pieces.extend(_noised(pieces, self.denoising))
@@ -126,37 +129,37 @@ class Planner:
         return pieces
 
     def _framed(self, messages: Sequence[Message], reply: bool, train: bool) -> list[Piece]:
-        """Pieces as the chat template lays them."""
+        """Pieces of one text in which parts stand that are none, framed by the chat template where it is a chat."""
         template, tokenizer = self.tokenizer.template, self.tokenizer
-        framed = template.frame(  # type: ignore[union-attr]
-            messages, tokenizer.backend, frozenset(self.tokens), bos=tokenizer.marks.bos, reply=reply, train=train
-        )
-        parts = [(number, item) for number, message in enumerate(messages) for item in message.parts]
-        waiting: dict[int, list[tuple[int, Media, bool]]] = {i: [] for i in (framed.medium, *self.tokens.values())}
-        texts: dict[int, list[int]] = {number: [] for number in range(-1, len(messages))}
-        for part, (number, item) in enumerate(parts):
-            if isinstance(item, str):
-                texts[number].append(part)
-            else:
-                token = self.tokens.get(item.modality, framed.medium)
-                waiting[token].append((part, item, messages[number].role == "assistant"))
+        for item in (item for message in messages for item in message.parts if isinstance(item, str)):
+            tokenizer.check(item)
+        given = (messages, tokenizer.backend, self.stands)
+        if template is not None and all(message.chat for message in messages):
+            framed = template.frame(*given, bos=tokenizer.marks.bos, reply=reply, train=train)
+        else:
+            framed = join(*given, bos=tokenizer.marks.bos)
+        parts = [(message.role == "assistant", item) for message in messages for item in message.parts]
+        waiting: dict[int, list[int]] = {i: [] for i in (framed.medium, *framed.places.values())}
+        for number, (_, item) in enumerate(parts):
+            if isinstance(item, Media):
+                waiting[framed.places.get(item.modality, framed.medium)].append(number)
         pieces: list[Piece] = []
         latest: dict[str, Media] = {}
-        for said, run in groupby(zip(framed.ids, framed.said, strict=True), key=lambda each: each[1]):
-            for medium, ids in groupby((i for i, _ in run), key=lambda i: i if i in waiting else None):
-                if medium is None:
-                    numbers = texts[said]  # those of the template belong to no part
-                    part = numbers.pop(0) if len(numbers) > 1 else (*numbers, -1)[0]
-                    pieces.append(_text(list(ids), part=part, learn=said >= 0))
-                    continue
-                for _ in ids:
-                    if not waiting[medium]:
-                        raise PromptError("chat template: it has a place for a part that the conversation has not")
-                    part, item, by_model = waiting[medium].pop(0)
-                    pieces.append(self._piece(item, part, by_model, train and by_model, latest))
-                    latest[item.modality] = item
-        if left := [each for each in waiting.values() if each]:
-            raise PromptError(f"part {left[0][0][0]}: the chat template leaves it out")
+        tokens = zip(framed.ids, framed.parts, strict=True)
+        for (place, part), run in groupby(tokens, key=lambda token: (token[0] in waiting and token[0], token[1])):
+            ids = [token for token, _ in run]
+            if place is False:
+                pieces.append(_text(ids, part=part, learn=train and part >= 0 and parts[part][0]))
+                continue
+            for _ in ids:
+                if not waiting[place]:
+                    raise PromptError("chat template: it has a place for a part that the conversation has not")
+                number = waiting[place].pop(0)
+                said, item = parts[number]
+                pieces.append(self._piece(item, number, said, train and said, latest))
+                latest[item.modality] = item  # type: ignore[union-attr]
+        if left := [numbers[0] for numbers in waiting.values() if numbers]:
+            raise PromptError(f"part {min(left)}: the chat template leaves it out")
         return pieces
 
     def _piece(self, item: str | Media, part: int, said: bool, learn: bool, latest: Mapping[str, Media]) -> Piece:

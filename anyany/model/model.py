@@ -24,6 +24,7 @@ from anyany.model.adapters import Adapters
 from anyany.model.document import Document, Planner
 from anyany.model.projector import Projector
 from anyany.model.reply import Reply
+from anyany.model.spelling import Stand
 from anyany.model.tokenizer import TextTokenizer
 from anyany.parts import Media
 from anyany.plugin.components import Codec, Encoder
@@ -41,7 +42,7 @@ class EncoderPart:
         encoder: The component.
         projector: Brings its features to the width of the backbone.
         projector_config: The kind of projector, and its options.
-        token: Id in the vocabulary that stands for an item in a chat template; ``None``: there is none.
+        stand: What stands for a part in a text, for models of others.
     """
 
     spec: EncoderSpec
@@ -49,7 +50,7 @@ class EncoderPart:
     encoder: Encoder
     projector: Projector
     projector_config: Mapping[str, Any]
-    token: int | None = None
+    stand: Stand | None = None
 
     @property
     def name(self) -> str:
@@ -121,7 +122,7 @@ class Model(nn.Module):
             {e.spec.modality: (e.name, e.encoder, e.projector) for e in encoders},
             {d.spec.modality: (d.name, d.codec) for d in decoders},
             frozenset(d.name for d in decoders if d.head.denoises),
-            {e.spec.modality: e.token for e in encoders if e.token is not None},
+            {e.spec.modality: e.stand for e in encoders if e.stand is not None},
         )
 
     @property

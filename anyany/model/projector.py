@@ -5,6 +5,7 @@ Shapes: n feature rows of all items of a batch, m rows of the sequence, D model 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,8 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from anyany.backbone.norms import PlusOneRMSNorm
 from anyany.errors import CheckpointError, LayoutError
 from anyany.plugin.components import Prepared
+
+NORMS: Mapping[str | bool, Callable[..., nn.Module]] = {
+    "layer": nn.LayerNorm, "rms_plus_one": PlusOneRMSNorm, "none": nn.Identity, True: nn.LayerNorm, False: nn.Identity,
+}  # fmt: skip
 
 
 class Projector(nn.Module):
@@ -26,16 +32,19 @@ class Projector(nn.Module):
         features: Width of a feature row.
         width: D.
         layers: 1 or 2.
-        norm: Whether the features are normalised.
+        norm: How features are normalised: ``layer``, ``rms_plus_one`` (RMSNorm whose weight is what is added to 1), or
+            ``none``; true and false are short for the first and the last.
+        eps: Of the norm.
         bias: Of the linear maps.
         marks: Whether the spans have marks: ``begin`` and ``end`` are their embeddings, ``(D,)`` each.
     """
 
     def __init__(
-        self, features: int, width: int, *, layers: int = 2, norm: bool = True, bias: bool = True, marks: bool = True
-    ) -> None:
+        self, features: int, width: int, *, layers: int = 2, norm: str | bool = "layer", eps: float = 1e-5,
+        bias: bool = True, marks: bool = True,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.norm = nn.LayerNorm(features) if norm else nn.Identity()
+        self.norm = NORMS[norm](features, eps=eps)
         self.inner = nn.Linear(features, width, bias=bias) if layers > 1 else None
         self.outer = nn.Linear(width if layers > 1 else features, width, bias=bias)
         self.begin = nn.Parameter(torch.randn(width) * 0.02) if marks else None
@@ -63,20 +72,20 @@ class Projector(nn.Module):
         return self.outer(x)
 
 
-class PixelShuffle(Projector):
-    """``factor * factor`` neighbours of a grid become one row, then an MLP (InternVL 1.5, arXiv 2404.16821).
+class Grouped(Projector, ABC):
+    """``factor * factor`` neighbours of a grid become one row.
 
     Args:
-        features: Width of a feature row.
+        inputs: Width of what ``together`` makes.
         width: D.
         factor: Neighbours a side.
         **options: Of ``Projector``.
     """
 
-    def __init__(self, features: int, width: int, *, factor: int = 2, **options: Any) -> None:
+    def __init__(self, inputs: int, width: int, *, factor: int, **options: Any) -> None:
+        super().__init__(inputs, width, **options)
         if factor < 1:
             raise ValueError
-        super().__init__(features * factor**2, width, **options)
         self.factor = factor
 
     def laid(self, prepared: Prepared) -> Prepared:
@@ -85,10 +94,9 @@ class PixelShuffle(Projector):
         Raises:
             LayoutError: The rows are no grid in reading order, or ``factor`` does not divide its sides.
         """
-        moments, height, width = self._grid(prepared)
-        groups = _grouped(np.arange(prepared.rows)[:, None], (moments, height, width), self.factor)
+        first = self._groups(np.arange(prepared.rows)[:, None], prepared)[:, 0, 0]
         coordinates = prepared.coordinates
-        values = coordinates.values[groups[:, 0]].copy()  # type: ignore[union-attr]
+        values = coordinates.values[first].copy()  # type: ignore[union-attr]
         values[:, 1:] //= self.factor
         moved = replace(coordinates, values=values)  # type: ignore[type-var]
         return replace(prepared, rows=len(values), coordinates=moved)
@@ -96,8 +104,19 @@ class PixelShuffle(Projector):
     def forward(self, features: Tensor, items: Sequence[Prepared] = ()) -> Tensor:
         """Features ``(n, features)`` of ``items`` -> ``(n / factor^2, D)``."""
         parts = features.split([item.rows for item in items])
-        grids = [_grouped(part, self._grid(item), self.factor) for part, item in zip(parts, items, strict=True)]
-        return super().forward(torch.cat(grids))
+        groups = torch.cat([self._groups(part, item) for part, item in zip(parts, items, strict=True)])
+        return super().forward(self.together(groups))
+
+    @abstractmethod
+    def together(self, groups: Tensor) -> Tensor:
+        """``(m, factor^2, features)`` -> ``(m, inputs)``."""
+
+    def _groups(self, rows: Any, prepared: Prepared) -> Any:
+        """Rows ``(n, C)`` of an item, an array or a tensor -> ``(n / factor^2, factor^2, C)``."""
+        moments, height, width = self._grid(prepared)
+        f = self.factor
+        cells = rows.reshape(moments, height // f, f, width // f, f, -1).swapaxes(2, 3)
+        return cells.reshape(moments * height * width // f**2, f**2, -1)
 
     def _grid(self, prepared: Prepared) -> tuple[int, int, int]:
         """Moments, height and width of the rows."""
@@ -109,16 +128,31 @@ class PixelShuffle(Projector):
             if whole and np.array_equal(values[:, 1:] - values[0, 1:], places):
                 return prepared.rows // (height * width), height, width
         raise LayoutError(
-            f"pixel-shuffle: expected a grid in reading order whose sides are multiples of {self.factor}, "
+            f"projector: expected a grid in reading order whose sides are multiples of {self.factor}, "
             f"got {prepared.rows} rows that are none; choose another factor, or another projector"
         )
 
 
-def _grouped(rows: Any, grid: tuple[int, int, int], factor: int) -> Any:
-    """``(moments * height * width, C)`` -> ``(moments * height * width / factor^2, factor^2 * C)``; arrays, too."""
-    moments, height, width = grid
-    cells = rows.reshape(moments, height // factor, factor, width // factor, factor, -1)
-    return cells.swapaxes(2, 3).reshape(moments * height * width // factor**2, -1)
+class PixelShuffle(Grouped):
+    """Neighbours lie side by side, then an MLP (InternVL 1.5, arXiv 2404.16821)."""
+
+    def __init__(self, features: int, width: int, *, factor: int = 2, **options: Any) -> None:
+        super().__init__(features * max(factor, 1) ** 2, width, factor=factor, **options)
+
+    def together(self, groups: Tensor) -> Tensor:
+        """``(m, factor^2, features)`` -> ``(m, factor^2 * features)``."""
+        return groups.flatten(1)
+
+
+class Average(Grouped):
+    """The mean of neighbours, then a linear map (Gemma 3, arXiv 2503.19786)."""
+
+    def __init__(self, features: int, width: int, *, factor: int = 2, **options: Any) -> None:
+        super().__init__(features, width, factor=factor, **{"layers": 1, **options})
+
+    def together(self, groups: Tensor) -> Tensor:
+        """``(m, factor^2, features)`` -> ``(m, features)``."""
+        return groups.mean(dim=1)
 
 
 class Resampler(Projector):
@@ -163,6 +197,7 @@ class Resampler(Projector):
 KINDS: Mapping[str, Callable[..., Projector]] = {
     "linear": lambda features, width, **options: Projector(features, width, layers=1, **options),
     "mlp": lambda features, width, **options: Projector(features, width, layers=2, **options),
+    "average": Average,
     "pixel-shuffle": PixelShuffle,
     "resampler": Resampler,
 }
@@ -175,7 +210,7 @@ def build_projector(features: int, width: int, *, kind: str = "mlp", **options: 
     Args:
         features: Width of a feature row.
         width: D.
-        kind: ``linear``, ``mlp``, ``pixel-shuffle`` or ``resampler``.
+        kind: ``linear``, ``mlp``, ``average``, ``pixel-shuffle`` or ``resampler``.
         **options: Of its constructor.
 
     Raises:
@@ -185,5 +220,5 @@ def build_projector(features: int, width: int, *, kind: str = "mlp", **options: 
         raise CheckpointError(f"projector: expected a kind among {', '.join(KINDS)}, got {kind!r}")
     try:
         return KINDS[kind](features, width, **options)
-    except (TypeError, ValueError, RuntimeError):
+    except (KeyError, TypeError, ValueError, RuntimeError):
         raise CheckpointError(f"projector: {kind!r} has no such options or numbers: {options}") from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -18,22 +19,24 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from anyany.errors import CheckpointError, MissingPackageError, PromptError
-from anyany.model.spelling import CLOSE, MEDIUM, OPEN, Spelling
+from anyany.model.spelling import CLOSE, MEDIUM, OPEN, Spelling, Stand
 from anyany.parts.messages import Message
 
 
 @dataclass(frozen=True)
 class Framed:
-    """A conversation as a template frames it.
+    """A conversation as token ids.
 
     Attributes:
-        ids: Token ids; ``medium`` where a part stands that is no text and for which there is no token.
-        said: Of each token the number of the assistant's message that it belongs to, -1 for none.
-        medium: See ``ids``.
+        ids: Token ids; those of ``places``, or ``medium``, where a part stands that is no text.
+        parts: Of each token the number of the part that it belongs to, -1 for none.
+        places: What stands for a part, by modality.
+        medium: What stands for one of any other modality.
     """
 
     ids: Sequence[int]
-    said: Sequence[int]
+    parts: Sequence[int]
+    places: Mapping[str, int]
     medium: int
 
 
@@ -68,44 +71,51 @@ class ChatTemplate:
         return {"tokens": dict(self.tokens), "begin": self.begin, "listed": self.listed}
 
     def frame(
-        self, messages: Sequence[Message], backend: Tokenizer, spoken: frozenset[str], *, bos: int | None, reply: bool,
-        train: bool,
+        self, messages: Sequence[Message], backend: Tokenizer, stands: Mapping[str, Stand], *, bos: int | None,
+        reply: bool, train: bool,
     ) -> Framed:  # fmt: skip
         """Frame a conversation.
 
         Args:
             messages: In order.
             backend: The tokenizer.
-            spoken: Modalities for which the template has a token.
+            stands: By modality, what stands for a part of it.
             bos: First row of a document.
             reply: Open an assistant message at the end.
-            train: Find out which tokens belong to what the assistant says.
+            train: Find out which tokens belong to what the assistant says: from behind the opening of its turn to the
+                end of it. All others belong to no part.
 
         Raises:
             PromptError: The template refuses the conversation; or, to learn from it, rewrites what was said before.
             MissingPackageError: jinja2 is not installed.
         """
-        spelling = _spelling(self.source, backend)
-        turns = [self._turn(message, spelling, spoken) for message in messages]
+        spelling = _spelling(self.source, backend, tuple(stands.items()))
+        turns = [self._turn(message, spelling) for message in messages]
         text = self._rendered(turns, spelling, reply)
         ids, starts = spelling.ids(text)
-        said = [-1] * len(ids)
+        parts = [-1] * len(ids)
         for number, message in enumerate(messages):
             if train and message.role == "assistant":
                 first = _shared(self._rendered(turns[:number], spelling, True), text, trailing=False)
                 last = _shared(self._rendered(turns[: number + 1], spelling, False), text, trailing=True)
-                said = [number if first <= start < last else old for start, old in zip(starts, said, strict=True)]
+                before = sum(len(m.parts) for m in messages[:number])
+                mine = [before + i for i, part in enumerate(message.parts) if isinstance(part, str)] or [-1]
+                for at in (at for at, start in enumerate(starts) if first <= start < last):
+                    if ids[at] in (spelling.medium, *spelling.places.values()):
+                        mine = mine[1:] or mine  # behind a part that is no text the next text begins
+                    else:
+                        parts[at] = mine[0]
         if self.begin and bos is not None and (not ids or ids[0] != bos):
-            ids, said = [bos, *ids], [-1, *said]
-        return Framed(ids, said, spelling.medium)
+            ids, parts = [bos, *ids], [-1, *parts]
+        return Framed(ids, parts, spelling.places, spelling.medium)
 
-    def _turn(self, message: Message, spelling: Spelling, spoken: frozenset[str]) -> dict[str, Any]:
+    def _turn(self, message: Message, spelling: Spelling) -> dict[str, Any]:
         """A message as a template sees it."""
         parts: list[dict[str, str]] = []
         for part in message.parts:
             if isinstance(part, str):
                 parts.append({"type": "text", "text": spelling.hidden(part)})
-            elif part.modality in spoken:
+            elif part.modality in spelling.places:
                 parts.append({"type": part.modality})
             else:
                 parts.append({"type": "text", "text": MEDIUM})
@@ -117,7 +127,7 @@ class ChatTemplate:
         """Text of a conversation, with names for control tokens."""
         from jinja2 import TemplateError
 
-        if not turns:
+        if not turns:  # what a template writes before the first turn cannot be told from an opening
             return ""
         try:
             made = _compiled(self.source).render(
@@ -189,10 +199,29 @@ def _json(value: Any, ensure_ascii: bool = False, **form: Any) -> str:
     return json.dumps(value, ensure_ascii=ensure_ascii, **form)
 
 
-@lru_cache(maxsize=8)
-def _spelling(source: str, backend: Tokenizer) -> Spelling:
-    environment = _compiled(source).environment
-    from jinja2.nodes import Const
+def join(
+    messages: Sequence[Message], backend: Tokenizer, stands: Mapping[str, Stand], *, bos: int | None
+) -> Framed:  # fmt: skip
+    """A plain prompt of a model whose parts have texts around them: all its parts as one text."""
+    spelling = _spelling("", backend, tuple(stands.items()))
+    text, ends, numbers = "", [], []
+    for number, part in enumerate(part for message in messages for part in message.parts):
+        spoken = isinstance(part, str)
+        text += spelling.named(spelling.hidden(part)) if spoken else spelling.stand(part.modality)
+        ends.append(len(text))
+        numbers.append(number if spoken else -1)  # what stands around a part that is no text belongs to none
+    ids, starts = spelling.ids(text)
+    parts = [[*numbers, -1][bisect_right(ends, start)] for start in starts]
+    begin = [] if bos is None else [bos]
+    return Framed([*begin, *ids], [*(-1 for _ in begin), *parts], spelling.places, spelling.medium)
 
-    values = (node.value for node in environment.parse(source).find_all(Const))
-    return Spelling(backend, [value for value in values if isinstance(value, str)])
+
+@lru_cache(maxsize=8)
+def _spelling(source: str, backend: Tokenizer, stands: tuple[tuple[str, Stand], ...]) -> Spelling:
+    constants: list[Any] = []
+    if source:
+        environment = _compiled(source).environment
+        from jinja2.nodes import Const
+
+        constants = [node.value for node in environment.parse(source).find_all(Const)]
+    return Spelling(backend, [value for value in constants if isinstance(value, str)], dict(stands))

@@ -95,12 +95,11 @@ class TextTokenizer:
         """Entries of the tokenizer, marks not counted."""
         return int(self.backend.get_vocab_size())
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of ``text``; none of them is a mark or a special token.
+    def check(self, text: str) -> None:
+        """Hold a text to what can be encoded.
 
         Raises:
-            PromptError: The text is longer than the limit, is not valid Unicode, or holds a word that the tokenizer
-                can only read as a special token.
+            PromptError: It is longer than the limit, or is not valid Unicode.
         """
         if len(text) > self.max_chars:
             raise PromptError(f"text part: at most {self.max_chars} characters, got {len(text)}; shorten or split it")
@@ -108,6 +107,14 @@ class TextTokenizer:
             text.encode("utf-8")
         except UnicodeEncodeError:
             raise PromptError("text part: holds lone surrogates, which are no characters; remove them") from None
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of ``text``; none of them is a mark or a special token.
+
+        Raises:
+            PromptError: As ``check``; or it holds a word that the tokenizer can only read as a special token.
+        """
+        self.check(text)
         ids = list(self.backend.encode(text, add_special_tokens=False).ids)
         hold_to_text(ids, self.control, self.backend)
         return ids

@@ -6,7 +6,7 @@ No torch: a family is described by a table of names and a function from its ``co
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -42,13 +42,13 @@ class Names:
         block: Our module in a block -> theirs. ``ff.experts_gate_up`` and ``ff.experts_down`` are tensors and no
             modules: there the names are whole, and ``{expert}`` runs over the experts, the slowest of all.
         base: What begins the names of all but the output matrix; a file of the model without it may lack it.
-        transposed: Our modules whose weights lie there as ``(inputs, outputs)``.
+        transposed: Our modules, or tensors of ``top``, whose weights lie there as ``(inputs, outputs)``.
         buffers: Ends of names that a file may hold and that are no weights.
     """
 
     top: Mapping[str, str]
-    layer: str
-    block: Mapping[str, tuple[str, ...]]
+    layer: str = ""
+    block: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     base: str = "model."
     transposed: frozenset[str] = frozenset()
     buffers: tuple[str, ...] = ("rotary_emb.inv_freq",)
@@ -68,16 +68,20 @@ class ForeignEncoder:
         config: Of that encoder; what is left out is as its spec says.
         names: Of its tensors.
         projector: Its kind, and options, such as ``{"kind": "mlp", "norm": False, "marks": False}``.
-        projector_names: Our module of the projector -> theirs.
-        token: Id in the vocabulary that stands for one item in a text.
+        projector_names: Of the tensors of the projector.
+        token: Id of the control token that stands for one item in a text.
+        before: Texts, and ids of control tokens, before the rows of an item in the place of that token.
+        after: The same behind them.
     """
 
     id: str
     config: Mapping[str, Any]
     names: Names
     projector: Mapping[str, Any]
-    projector_names: Mapping[str, str]
+    projector_names: Names
     token: int
+    before: tuple[str | int, ...] = ()
+    after: tuple[str | int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -20,9 +22,10 @@ ENTRIES = {
     "mlp without marks": {"kind": "mlp", "marks": False},
     "resampler": {"kind": "resampler", "queries": 5, "heads": 2},
     "pixel-shuffle": {"kind": "pixel-shuffle", "factor": 2},
+    "average": {"kind": "average", "factor": 2, "norm": "rms_plus_one"},
     "pixel-shuffle, linear": {"kind": "pixel-shuffle", "factor": 4, "layers": 1},
 }
-ROWS = dict(zip(ENTRIES, (16, 16, 16, 5, 4, 1), strict=True))
+ROWS = dict(zip(ENTRIES, (16, 16, 16, 5, 4, 4, 1), strict=True))
 each = pytest.mark.parametrize("name", ENTRIES)
 
 
@@ -93,6 +96,16 @@ def test_pixel_shuffle_by_hand():
     assert laid.tolist() == [[t, 0, x] for t in range(2) for x in range(3)]
 
 
+def test_an_average_by_hand():
+    made = of("average")
+    rows = torch.randn(16, 6)
+    at = lambda y, x: rows[y * 4 + x]
+    means = [(at(y, x) + at(y, x + 1) + at(y + 1, x) + at(y + 1, x + 1)) / 4 for y in (0, 2) for x in (0, 2)]
+    normed = [m / (m.square().mean() + 1e-5).sqrt() * (1 + made.norm.weight) for m in means]
+    wanted = torch.stack(normed) @ made.outer.weight.T + made.outer.bias
+    torch.testing.assert_close(made(rows, [grid(4, 4)]), wanted, rtol=1e-5, atol=1e-5)
+
+
 def test_a_resampler_by_hand():
     made, item = of("resampler"), grid(1, 7)
     x = torch.randn(7, 6)
@@ -126,6 +139,7 @@ def test_what_is_no_grid(item):
     "entry",
     [
         "perceiver", {"kind": "mlp", "queries": 3}, {"kind": "linear", "layers": 2}, {"kind": "resampler", "heads": 3},
+        {"kind": "mlp", "norm": "batch"},
         {"kind": "resampler", "queries": 0}, {"kind": "pixel-shuffle", "factor": 0},
         {"kind": "pixel-shuffle", "factor": -2},
     ],
@@ -153,6 +167,21 @@ def test_composed_saved_and_loaded(name, tokenizer, tmp_path):
     assert torch.equal(again.logits(prompt), model.logits(prompt))
     assert again.generate(prompt, max_new_tokens=4).text == model.generate(prompt, max_new_tokens=4).text
     assert again.encoder_parts[0].projector_config["kind"] in KINDS
+
+
+@pytest.mark.parametrize(("layers", "kind"), [(1, "linear"), (2, "mlp")])
+def test_older_checkpoints_have_layers(layers, kind, tokenizer, tmp_path):
+    encoder = {"id": "image/patch", "config": {"width": 16, "depth": 1}, "layers": layers}
+    model = anyany.compose(
+        backbone=BackboneConfig(width=32, layers=1, heads=4), tokenizer=tokenizer, encoders=[encoder]
+    )
+    model.save(tmp_path / "m")
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    assert config["encoders"][0].pop("projector") == {"kind": kind}
+    config["encoders"][0]["layers"] = layers
+    (tmp_path / "m" / "config.json").write_text(json.dumps(config))
+    prompt = ["hello ", model.encoders["image/patch"].example(0)]
+    assert torch.equal(anyany.load(tmp_path / "m", device="cpu").logits(prompt), model.logits(prompt))
 
 
 def test_layers_are_short_for_kinds(tokenizer):

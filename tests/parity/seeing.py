@@ -14,6 +14,7 @@ from parity.cases import SIZES, VOCAB
 from parity.compare import Apart, cached_rows, stirred, write_tokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 
 import anyany
 from anyany.model import Model
@@ -23,7 +24,9 @@ STEPS = 32
 SIDE, PATCH = 30, 7
 """Of a picture, in pixels: no multiple of each other, so that some are left over."""
 IMAGE = 3
-"""Id of the ``<image>`` token."""
+"""Id of the token that stands for a picture."""
+SPECIAL = {False: ("<image>",), True: ("<boi>", "<eoi>", "<soft>")}
+"""Special tokens of LLaVA, and of Gemma 3."""
 
 TOWER = {
     "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 4, "num_attention_heads": 3, "image_size": SIDE,
@@ -45,9 +48,22 @@ class Case(NamedTuple):
     def name(self) -> str:
         return f"{self.family}: {self.variant}"
 
+    @property
+    def gemma(self) -> bool:
+        return self.family == "Gemma 3"
+
+    @property
+    def kind(self) -> Any:
+        stem = "Gemma3" if self.gemma else "Llava"
+        return getattr(transformers, f"{stem}ForConditionalGeneration")
+
     def config(self) -> Any:
         stem, changes = self.text
         text = getattr(transformers, f"{stem}Config")(**{**SIZES, "num_hidden_layers": 3, **changes})
+        if self.gemma:
+            tower = transformers.SiglipVisionConfig(**{**TOWER, "vision_use_head": False, **self.tower})
+            tokens = {"boi_token_index": IMAGE, "eoi_token_index": IMAGE + 1, "image_token_index": IMAGE + 2}
+            return transformers.Gemma3Config(vision_config=tower, text_config=text, **tokens, **self.whole)
         tower = transformers.CLIPVisionConfig(**{**TOWER, **self.tower})
         return transformers.LlavaConfig(vision_config=tower, text_config=text, image_token_index=IMAGE, **self.whole)
 
@@ -63,30 +79,40 @@ CASES = [
     Case("LLaVA", "other eps, larger pictures cut", tower={
         "layer_norm_eps": 0.1, "hidden_act": "gelu_pytorch_tanh",
     }, edge=37),
+    Case("Gemma 3", "4 rows a picture, windows of 9", {"mm_tokens_per_image": 4}, ("Gemma3Text", {
+        "head_dim": 12, "sliding_window": 9, "query_pre_attn_scalar": 20, "sliding_window_pattern": 3,
+    })),
+    Case("Gemma 3", "16 rows a picture, window as long", {"mm_tokens_per_image": 16}, ("Gemma3Text", {
+        "head_dim": 8, "sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "num_hidden_layers": 4, "attention_bias": True,
+    }), {"layer_norm_eps": 0.01}),
 ]  # fmt: skip
 
 
 def write(folder: Path, case: Case, seed: int = 0) -> Any:
     """A directory that transformers saved; gives what transformers reads from it, with plain attention."""
     torch.manual_seed(seed)
-    stirred(transformers.LlavaForConditionalGeneration(case.config())).save_pretrained(folder)
-    write_tokenizer(folder, "<image>")
+    stirred(case.kind(case.config())).save_pretrained(folder)
+    write_tokenizer(folder, *SPECIAL[case.gemma])
     processor(folder, case).save_pretrained(folder)
-    return read(folder)
+    return read(folder, case)
 
 
-def read(folder: Path) -> Any:
+def read(folder: Path, case: Case) -> Any:
     """The model as transformers reads it."""
-    kind = transformers.LlavaForConditionalGeneration
-    return kind.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
+    return case.kind.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
 
 
 def processor(folder: Path, case: Case) -> Any:
-    """Theirs, which expands ``<image>`` and prepares pictures with Pillow."""
+    """Theirs, which expands the token of a picture and prepares pictures with Pillow."""
+    names = {"boi_token": "<boi>", "eoi_token": "<eoi>", "image_token": "<soft>"} if case.gemma else {}
     tokens = transformers.PreTrainedTokenizerFast(
         tokenizer_file=str(folder / "tokenizer.json"), bos_token="<s>", eos_token="</s>", pad_token="<pad>",
-        additional_special_tokens=["<image>"],
+        additional_special_tokens=list(SPECIAL[case.gemma]), extra_special_tokens=names,
     )  # fmt: skip
+    if case.gemma:
+        pictures = Gemma3ImageProcessorPil(size={"height": SIDE, "width": SIDE})
+        return transformers.Gemma3Processor(pictures, tokens, image_seq_length=case.whole["mm_tokens_per_image"])
     pictures = CLIPImageProcessorPil(size={"shortest_edge": case.edge}, crop_size={"height": SIDE, "width": SIDE})
     return transformers.LlavaProcessor(
         pictures, tokens, patch_size=PATCH, num_additional_image_tokens=1,
@@ -109,7 +135,7 @@ PROMPTS: dict[str, list[Any]] = {
 
 def theirs_of(prompt: Sequence[Any], processor: Any) -> dict[str, torch.Tensor]:
     """A prompt as their processor makes it."""
-    text = "".join(part if isinstance(part, str) else "<image>" for part in prompt)
+    text = "".join(part if isinstance(part, str) else processor.image_token for part in prompt)
     seen = [part.pixels for part in prompt if not isinstance(part, str)]
     return dict(processor(text=text, images=seen or None, return_tensors="pt"))
 
@@ -139,10 +165,11 @@ def both(folder: Path, case: Case) -> tuple[Any, Model, Any]:
     return theirs, anyany.load(folder, device="cpu"), processor(folder, case)
 
 
-def write_words(folder: Path) -> None:
+def write_words(folder: Path, case: Case) -> None:
     """Every token is a word, so that equal text is equal tokens, whatever the bytes."""
-    words = {"<image>" if i == IMAGE else f"w{i}": i for i in range(VOCAB)}
+    names = dict(enumerate(SPECIAL[case.gemma], IMAGE))
+    words = {names.get(i, f"w{i}"): i for i in range(VOCAB)}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="w0"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.add_special_tokens(["<image>"])
+    tokenizer.add_special_tokens(list(SPECIAL[case.gemma]))
     tokenizer.save(str(folder / "tokenizer.json"))

@@ -22,7 +22,7 @@ def anyany_encoders():
         config={
             "size": 28, "channels": 3, "patch": 7, "width": 64, "depth": 2, "heads": 4, "hidden": 128,
             "activation": "gelu_tanh", "eps": 1e-6, "class_row": False, "patch_bias": True, "first_norm": False,
-            "layers": [], "keep_class": False,
+            "layers": [], "keep_class": False, "two_way": False,
             "processing": {"edge": None, "resample": 3, "scale": 1 / 255, "mean": [0.5] * 3, "std": [0.5] * 3},
         },
         can=Capabilities(dtypes=("float32", "bfloat16", "float16")),
@@ -34,6 +34,7 @@ def anyany_encoders():
 def anyany_importers():
     """Models of others that see."""
     yield ImporterSpec(id="image/llava", model_types=("llava",), factory="anyany_image.llava:importer")
+    yield ImporterSpec(id="image/gemma3", model_types=("gemma3",), factory="anyany_image.gemma3:importer")
 
 
 @hookimpl

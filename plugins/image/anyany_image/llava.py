@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from anyany.errors import CheckpointError
-from anyany.plugin import ForeignEncoder, Multimodal, MultimodalImporter
+from anyany.plugin import ForeignEncoder, Multimodal, MultimodalImporter, Names
 from anyany.plugin.reading import Config, flag, mapping, number, only
 from anyany_image import towers
 
@@ -55,7 +55,9 @@ def describe(config: Config, files: Mapping[str, Config]) -> Multimodal:
         projector={
             "kind": "mlp", "norm": False, "marks": False, "bias": flag(config, "multimodal_projector_bias", True),
         },
-        projector_names={"inner": "multi_modal_projector.linear_1", "outer": "multi_modal_projector.linear_2"},
+        projector_names=Names(
+            top={"inner": "multi_modal_projector.linear_1", "outer": "multi_modal_projector.linear_2"}
+        ),
         token=_token(config),
     )  # fmt: skip
     return Multimodal(text=_text(config), text_base="language_model.", encoders=(encoder,), renamed=RENAMED)

@@ -50,6 +50,21 @@ def clip(config: Config, files: Mapping[str, Config]) -> dict[str, Any]:
     return {**numbers, "class_row": True, "patch_bias": False, "first_norm": True, "processing": processing}
 
 
+def siglip(config: Config, files: Mapping[str, Config], *, resample: int = 3) -> dict[str, Any]:
+    """Configuration of a ``siglip_vision_model`` without its head, without ``layers`` and ``keep_class``.
+
+    Args:
+        config: Of the tower.
+        files: Of how pictures are prepared.
+        resample: Where those are silent.
+    """
+    only(config, WHERE, model_type=("siglip_vision_model",), num_channels=(3,), vision_use_head=(False,))
+    numbers = _numbers(config, {"patch_size": 16, "image_size": 224}, activation="gelu_pytorch_tanh", eps=1e-6)
+    half = [0.5, 0.5, 0.5]
+    processing = _processing(files, numbers["size"], edge=None, mean=half, std=half, resample=resample)
+    return {**numbers, "class_row": False, "patch_bias": True, "first_norm": False, "processing": processing}
+
+
 def _numbers(config: Config, usual: Mapping[str, int], *, activation: str, eps: float) -> dict[str, Any]:
     """What the families of towers name alike; the base sizes of CLIP and SigLIP stand where a config is silent."""
     usual = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12, **usual}
@@ -75,7 +90,7 @@ def _numbers(config: Config, usual: Mapping[str, int], *, activation: str, eps: 
 
 
 def _processing(
-    files: Mapping[str, Config], size: int, *, edge: int | None, mean: list[float], std: list[float]
+    files: Mapping[str, Config], size: int, *, edge: int | None, mean: list[float], std: list[float], resample: int = 3
 ) -> dict[str, Any]:
     """How pictures are prepared.
 
@@ -86,9 +101,11 @@ def _processing(
             directions and cuts nothing off.
         mean: Where the file is silent; likewise ``std``.
         std: Of each channel.
+        resample: Filter.
     """
     given, where = _given(files)
-    only(given, where, do_resize=(True,), do_rescale=(True,), do_normalize=(True,), do_pad=(None, False))
+    no = (None, False)
+    only(given, where, do_resize=(True,), do_rescale=(True,), do_normalize=(True,), do_pad=no, do_pan_and_scan=no)
     if flag(given, "do_center_crop", edge is not None, where=where):
         crop = _side(given, "crop_size", ("height", "width"), edge or size, where)
         edge = _side(given, "size", ("shortest_edge",), edge or size, where)
@@ -96,7 +113,7 @@ def _processing(
         crop, edge = _side(given, "size", ("height", "width"), size, where), None
     if crop != size:
         raise CheckpointError(f"{where}: pictures of {crop} pixels a side, config.json says {size}")
-    resample = given.get("resample", 3)
+    resample = given.get("resample", resample)
     if resample not in (2, 3):
         raise CheckpointError(f"{where}: resample must be 2 (bilinear) or 3 (bicubic) here, got {resample!r}")
     return {

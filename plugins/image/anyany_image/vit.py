@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from anyany.parts import Image, Media
-from anyany.plugin import Coordinates, Prepared
+from anyany.plugin import Coordinates, Look, Prepared
 from anyany_image import pixels
 from anyany_image.processing import Processing
 
@@ -69,13 +69,14 @@ class VisionTransformer(nn.Module):
         layers: Which are read, side by side: 0 is what goes into the first block, n what comes out of the nth, and
             negative numbers count from the end; none: the last, normalised.
         keep_class: The class row is among the features.
+        two_way: Rows of a picture see each other both ways in the sequence.
         processing: Options of ``Processing``.
     """
 
     def __init__(
         self, *, size: int, channels: int, patch: int, width: int, depth: int, heads: int, hidden: int,
         activation: str, eps: float, class_row: bool, patch_bias: bool, first_norm: bool, layers: Sequence[int],
-        keep_class: bool, processing: Mapping[str, Any],
+        keep_class: bool, two_way: bool, processing: Mapping[str, Any],
     ) -> None:  # fmt: skip
         super().__init__()
         self.side = size // patch
@@ -87,6 +88,7 @@ class VisionTransformer(nn.Module):
         self.blocks = nn.ModuleList([Block(width, **block) for _ in range(depth)])
         self.norm = nn.LayerNorm(width, eps=eps)
         self.layers = [layer % (depth + 1) for layer in layers]
+        self.look: Look = "full" if two_way else "causal"
         self.dropped = int(class_row and not keep_class)
         self.width = width * max(len(layers), 1)
         self.processing = Processing(size=size, **processing)
@@ -103,6 +105,7 @@ class VisionTransformer(nn.Module):
             arrays={"pixels": self.processing(media)},
             rows=rows,
             coordinates=Coordinates(values=pixels.grid(self.side)) if plain else None,
+            look=self.look,
         )
 
     def forward(self, batch: Sequence[Prepared]) -> Tensor:
