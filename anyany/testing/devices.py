@@ -62,7 +62,7 @@ def follows_its_weights(subject: Subject) -> None:
         return
     made = None
     with _Mixing() as mixing:
-        with suppress(RuntimeError):  # of a step that asks for numbers, of which there are none; what it did before was seen
+        with suppress(RuntimeError):  # of a step that asks for numbers; what it did before was seen
             made = subject.run(component, batch)
     advice = "make tensors on the device of the weights: x.to(self.weight), torch.arange(n, device=...)"
     hold(not mixing.found, "operators of one device", listed(mixing.found), advice)
