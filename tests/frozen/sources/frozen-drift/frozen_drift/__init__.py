@@ -13,7 +13,10 @@ def anyany_modalities():
 @hookimpl
 def anyany_codecs():
     yield CodecSpec(
-        id="drift/points", modality="drift", factory="frozen_drift.parts:Codec", latents=Vectors(dim=2, objective="flow")
+        id="drift/points",
+        modality="drift",
+        factory="frozen_drift.parts:Codec",
+        latents=Vectors(dim=2, objective="flow"),
     )
 
 
