@@ -1,7 +1,7 @@
 """Discovery: how long it takes to find, import and ask so many plugins, each with a wheel's metadata of its own.
 
-``python -m anyany.bench.discovery 100`` prints the seconds of CPU time for a hundred plugins that are seen for the first time, in
-a process that sees no others.
+``python -m anyany.bench.discovery 100`` prints the seconds of CPU time for a hundred plugins that are seen for the
+first time, in a process that sees no others.
 """
 
 from __future__ import annotations
