@@ -10,7 +10,7 @@ from __future__ import annotations
 class AnyanyError(Exception):
     """Base of all typed errors of anyany."""
 
-    code = "error"
+    code: str = "error"
 
     def __init__(self, message: str, *, code: str | None = None) -> None:
         super().__init__(message)

@@ -66,7 +66,7 @@ class ImuEncoder(nn.Module):
         )
 
     def forward(self, batch: Sequence[Prepared]) -> Tensor:
-        return self.linear(torch.from_numpy(np.concatenate([p.arrays["x"] for p in batch])).float())
+        return self.linear(torch.from_numpy(np.concatenate([p.arrays["x"] for p in batch])).to(self.linear.weight))
 
 
 class ImuCodec(nn.Module):

@@ -9,6 +9,7 @@ from functools import partial
 from anyany.bench import (
     attention,
     decode,
+    discovery,
     gpu_attention,
     gpu_fused,
     layout,
@@ -71,6 +72,9 @@ SUITE: dict[str, Callable[[int], Figure]] = {
     "layout-growth": layout.growth,
     "plugins-list": startup.plugins_list,
     "import": startup.bare_import,
+    "discovery-1": partial(discovery.found, 1),
+    "discovery-10": partial(discovery.found, 10),
+    "discovery-100": partial(discovery.found, 100),
 }
 """Each takes how many rounds to measure."""
 

@@ -15,8 +15,8 @@ from anyany.plugin.specs import CodecSpec, EncoderSpec, ImporterSpec, MetricSpec
 PROJECT = "anyany"
 """Name of the pluggy project, and of the entry-point group."""
 
-hookspec = pluggy.HookspecMarker(PROJECT)
-hookimpl = pluggy.HookimplMarker(PROJECT)
+hookspec: pluggy.HookspecMarker = pluggy.HookspecMarker(PROJECT)
+hookimpl: pluggy.HookimplMarker = pluggy.HookimplMarker(PROJECT)
 """Marks a function of a manifest as the implementation of the hook of the same name."""
 
 

@@ -1,4 +1,4 @@
-"""What a component costs per row: seconds and bytes. A report, and no check: how much is too much only its user knows."""
+"""What a component costs per row: seconds and bytes. No check: how much is too much only its user knows."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Does a component follow its weights to another device?
 
-Where there is no GPU the meta device stands for one: it has shapes and no numbers, and what is computed there mixes with
-nothing on the CPU.
+Where there is no GPU the meta device stands for one: it has shapes and no numbers, and what is computed there mixes
+with nothing on the CPU.
 """
 
 from __future__ import annotations
@@ -61,9 +61,8 @@ def follows_its_weights(subject: Subject) -> None:
     if not _weighs(component):  # arithmetic alone goes wherever its input is
         return
     made = None
-    with _Mixing() as mixing:
-        with suppress(RuntimeError):  # of a step that asks for numbers, of which there are none; what it did before was seen
-            made = subject.run(component, batch)
+    with suppress(RuntimeError), _Mixing() as mixing:  # of a step that asks for numbers; what came before was seen
+        made = subject.run(component, batch)
     advice = "make tensors on the device of the weights: x.to(self.weight), torch.arange(n, device=...)"
     hold(not mixing.found, "operators of one device", listed(mixing.found), advice)
     hold(made is None or made.is_meta, "an answer on the device of the weights", getattr(made, "device", ""), advice)

@@ -7,7 +7,7 @@ from typing import Any
 
 import broken_codecs
 import broken_encoders
-from good import Good, GoodCodec, GoodVectors, Stream
+from good import Good, GoodCodec
 from torch import nn
 
 from anyany.plugin import Capabilities, CodecSpec, Codes, EncoderSpec, ModalitySpec, hookimpl

@@ -193,7 +193,7 @@ TESTED = {
 }
 """Faults that are no class, and the test that makes them."""
 WITHOUT = {
-    "cached_equals_uncached": "Rows are made once and asked for in two ways: only the engine can contradict itself here.",
+    "cached_equals_uncached": "Rows are made once and asked for in two ways: only the engine can contradict itself.",
     "rollback_leaves_no_trace": "As above; a component that raises fails it, as WrongRows does.",
     "guidance_forks_and_joins": "The branch is the head's; a codec can only fail to decode what comes of it.",
     "gives_the_same_on_a_gpu": "Looks only where there is a GPU; there a test takes Stays.",

@@ -21,6 +21,7 @@ from anyany.plugin import EncoderSpec, hookimpl
 from anyany.plugin.registry import Registry
 from anyany.testing import checks, demands, remember, run
 
+
 def failed(fault: str, *, gpu: bool = False, **fields) -> set[str]:
     plugins = Registry.isolated()
     plugins.register(broken.Manifest(fault, **fields), "trace")
@@ -160,7 +161,7 @@ def test_an_entry_point_that_leads_elsewhere(tmp_path, monkeypatch):
 
 def test_other_numbers_than_those_that_are_remembered(tmp_path, monkeypatch):
     (tmp_path / "anyany_scent").mkdir()
-    manifest = ENCODER_OF_SMELL.replace("{module}_heavy:build", "broken:build").replace("image'", "trace', config=FAULT")
+    manifest = ENCODER_OF_SMELL.replace("{module}_heavy", "broken").replace("image'", "trace', config=FAULT")
     words = "@hookimpl\ndef anyany_modalities(): yield ModalitySpec(name='trace', media='good:Trace')\n"
     (tmp_path / "anyany_scent" / "__init__.py").write_text(HEAD + "FAULT = {'fault': 'Good'}\n" + words + manifest)
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -104,12 +104,33 @@ def test_the_command_for_people_and_for_programs(monkeypatch, capsys):
     failed = {c["check"] for c in found["checks"] if c["status"] == "fail"}
     assert failed == set(ONE_FILE)
     assert not found["ok"]
+    assert found["costs"] == []  # of what fails
     assert main(["plugins", "check", "imu/linear"]) == 1
     shown = capsys.readouterr().out
     assert f"{len(found['checks'])} checks, 3 failed" in shown
     assert "import it in the factory's module" in shown
     assert main(["plugins", "check", "imu/quadratic"]) == 1
     assert "no component for 'imu/quadratic'" in capsys.readouterr().err
+
+
+def test_the_command_tells_what_a_row_costs(monkeypatch, capsys):
+    monkeypatch.setattr("anyany.cli.plugins.discover", by_hand)
+    monkeypatch.setattr("anyany.testing.kit.demands", lambda: tuple(d for d in demands() if d.tier != "manifest"))
+    monkeypatch.setenv("COLUMNS", "400")
+    assert main(["plugins", "check", "imu/signs", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["costs"]
+    assert [(cost["component"], cost["call"]) for cost in found] == [("imu/signs", "encode"), ("imu/signs", "decode")]
+    assert all(cost["rows"] > 0 and cost["seconds"] > 0 and cost["bytes"] > 0 for cost in found)
+    assert main(["plugins", "check", "imu/signs"]) == 0
+    assert "what a row costs; no check" in capsys.readouterr().out
+
+
+def test_what_needs_torch_is_imported_when_it_is_asked_for():
+    import anyany.testing
+
+    assert all(getattr(anyany.testing, name) is not None for name in anyany.testing.__all__)
+    with pytest.raises(AttributeError, match=r"anyany\.testing has no 'chekcs'; it has Check, "):
+        _ = anyany.testing.chekcs
 
 
 def test_the_page_lists_every_check_with_what_it_demands():
