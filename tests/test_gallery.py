@@ -62,14 +62,14 @@ def allowed(file: Path, folder: Path) -> set[str]:
     return FOR_TESTS if inside[0] == "tests" else FOR_PROGRAMS if len(inside) == 1 else CONTRACT
 
 
-def imports(file: Path) -> Iterator[tuple[int, str, str]]:
-    """Line, module and name of all that is imported, wherever it stands."""
+def imports(file: Path) -> Iterator[tuple[int, str, str, bool]]:
+    """Line, module and name of all that is imported, and whether at once, or where a function runs."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name, "") for alias in node.names)
+            yield from ((node.lineno, alias.name, "", not node.col_offset) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}:{node.lineno}: a relative import hides where it leads"
-            yield from ((node.lineno, node.module or "", alias.name) for alias in node.names)
+            yield from ((node.lineno, node.module or "", alias.name, not node.col_offset) for alias in node.names)
 
 
 @cache
@@ -91,7 +91,7 @@ def words(requirements: list[str]) -> set[str]:
 def test_stands_on_the_public_contract_alone(folder):
     own = plugin(folder)[1]
     for file in sorted(folder.rglob("*.py")):
-        for line, module, name in imports(file):
+        for line, module, name, _ in imports(file):
             at = f"{file.relative_to(ROOT)}:{line}: {module} {name}"
             if module.split(".")[0] == "anyany":
                 assert module in allowed(file, folder), f"{at}: not public there"
@@ -109,9 +109,9 @@ def test_what_it_imports_is_what_it_requires(folder):
     own = plugin(folder)[1]
     for file in sorted(folder.rglob("*.py")):
         inside = file.relative_to(folder).parts[0] == own
-        for line, module, _ in imports(file):
+        for line, module, _, at_once in imports(file):
             top = module.split(".")[0]
-            known = required if inside else required | extra | {"pytest"}
+            known = required if inside and at_once else required | extra | {"pytest"}
             assert top in known | {own, "__future__"} | sys.stdlib_module_names, f"{file}:{line}: {top}"
 
 
