@@ -25,15 +25,12 @@ __all__ = ["site"]
 
 ROOT = Path(__file__).parent.parent
 GALLERY = sorted(file.parent for file in (ROOT / "examples" / "plugins").glob("*/pyproject.toml"))
-DATA = Path(os.environ.get("ANYANY_DATA", ROOT.parent / "shared" / "data"))
 
 FLOORS: dict[str, dict[str, float]] = {
     "actions": {"cartpole": 200.0},
     "inertial": {"reads": 0.8, "makes": 0.5},
 }
 """What a quick run reaches at least, by folder and figure; the baseline has to be below it."""
-NEEDS: dict[str, str] = {}
-"""The data set that a quick run needs, by folder."""
 
 CONTRACT = {"anyany", "anyany.plugin", "anyany.parts", "anyany.errors"}
 """What a plugin imports."""
@@ -141,7 +138,6 @@ def install(folder: Path, site: FakeSite, tmp_path: Path) -> dict[str, str]:
     beside = [word.removeprefix("anyany_") for word in words(project(folder)["dependencies"])]
     return {
         "ANYANY_PLUGINS": ",".join([plugin(folder)[0], *beside]), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive",
-        "ANYANY_DATA": str(DATA),
     }  # fmt: skip
 
 
@@ -166,8 +162,6 @@ def test_a_wheel_that_is_healthy_and_conforms(folder, site, tmp_path):
 @pytest.mark.slow
 @each
 def test_a_quick_run_learns(folder, site, tmp_path):
-    if folder.name in NEEDS and not (DATA / NEEDS[folder.name]).is_dir():
-        pytest.skip(f"needs {NEEDS[folder.name]}; point ANYANY_DATA to the data sets")
     trained = site.run("train.py", "--quick", **install(folder, site, tmp_path))
     assert trained.returncode == 0, trained.stderr
     figures = json.loads(trained.stdout.splitlines()[-1])
