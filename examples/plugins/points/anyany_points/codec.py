@@ -1,7 +1,7 @@
 """The codec: a cloud along its own axes becomes a few codes, and codes a fixed number of points.
 
-Points are pooled as in the encoder, and rounded to codes (finite scalar quantisation, arXiv 2309.15505). What comes back
-is as close as can be to the set that went in, in whatever order (Chamfer distance, arXiv 1612.00603).
+Points are pooled as in the encoder, and rounded to codes (finite scalar quantisation, arXiv 2309.15505). What comes
+back is as close as can be to the set that went in, in whatever order (Chamfer distance, arXiv 1612.00603).
 
 Shapes: B items, N points of one, R rows, C points that are made, K numbers of a code.
 """
