@@ -30,7 +30,7 @@ def anyany_encoders():
 
 @hookimpl
 def anyany_codecs():
-    """A row for each note: pitch, step and length are a code each, and the head of the core predicts one after the other."""
+    """A row for each note: pitch, step and length are a code each, which the head of the core predicts in turn."""
     yield CodecSpec(
         id="midi/events",
         modality="midi",

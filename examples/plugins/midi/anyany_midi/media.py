@@ -92,7 +92,8 @@ class Notes(Media):
         return out.getvalue()
 
     def __repr__(self) -> str:
-        return f"Notes({len(self.notes)} notes, {(self.notes[:, 1] + self.notes[:, 2]).max():g} beats, {self.tempo:g} a minute)"
+        end = (self.notes[:, 1] + self.notes[:, 2]).max()
+        return f"Notes({len(self.notes)} notes, {end:g} beats, {self.tempo:g} a minute)"
 
 
 def _sounding(track: mido.MidiTrack) -> list[tuple[int, int, int]]:

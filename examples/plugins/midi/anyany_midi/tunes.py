@@ -1,4 +1,4 @@
-"""Tunes that have a name by rule: ``F dorian arpeggio``. The rule makes them, and judges whatever else claims a name."""
+"""Tunes that have a name by rule: ``F dorian arpeggio``. The rule makes them, and judges what else claims a name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FORMS = {  # degrees of the mode, 0 is the key; the sixth, which alone tells dor
     "broken chords": (0, 4, 2, 4, 3, 7, 5, 7, 4, 8, 6, 8, 0, 4, 2, 4),
 }
 NAMES = tuple(f"{key} {mode} {form}" for key in KEYS for mode in MODES for form in FORMS)
-OCTAVES = (48, 60, 72)  # C of them
+OCTAVES = (48, 60)  # C of them
 VALUES = (0.5, 1.0)  # beats of a note
 
 
@@ -57,4 +57,4 @@ def cut(notes: Notes) -> tuple[Notes, Notes]:
 def joined(first: Notes, rest: Notes) -> Notes:
     """Both, one behind the other."""
     end = first.notes[-1, 1] + first.notes[-1, 2]
-    return Notes(np.concatenate([first.notes, rest.notes + [0, end, 0]]), first.tempo)
+    return Notes(np.concatenate([first.notes, rest.notes + np.float32([0, end, 0])]), first.tempo)

@@ -2,10 +2,11 @@
 
 import io
 
-import anyany
 import mido
 import numpy as np
 import pytest
+
+import anyany
 from anyany.errors import EmptyMediaError, MediaDecodeError, MediaError, UnsupportedMediaError
 from anyany.parts import Image
 from anyany.testing import checks, parametrize

@@ -1,6 +1,6 @@
 """Point clouds, in and out: the manifest. Nothing heavy is imported here."""
 
-from anyany.plugin import Capabilities, CodecSpec, EncoderSpec, ModalitySpec, Vectors, hookimpl
+from anyany.plugin import CodecSpec, Codes, EncoderSpec, ModalitySpec, hookimpl
 
 ANYANY_API = 1
 
@@ -24,12 +24,11 @@ def anyany_encoders():
 
 @hookimpl
 def anyany_codecs():
-    """A row for each of 64 points; they are denoised together, in no order."""
+    """Four codes for a cloud of any size, and 48 points of four codes."""
     yield CodecSpec(
         id="points/set",
         modality="points",
         factory="anyany_points.codec:SetCodec",
-        latents=Vectors(dim=3, objective="flow-span"),
-        config={"count": 64},
-        can=Capabilities(trainable=False),
+        latents=Codes(vocab=625),
+        config={"rows": 4, "count": 48, "hidden": 64},
     )

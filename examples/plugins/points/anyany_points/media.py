@@ -62,9 +62,7 @@ class Points(Media):
             faces = len(getattr(found, "faces", ()))
             points = trimesh.sample.sample_surface(found, SAMPLED, seed=0)[0] if faces else found.vertices
         except Exception:  # what trimesh raises about damaged files has no common type
-            raise MediaDecodeError(
-                f"points: the bytes look like {kind} and cannot be read; save the file again"
-            ) from None
+            raise MediaDecodeError(f"points: these bytes of a {kind} file cannot be read; save it again") from None
         return cls(np.asarray(points))
 
     def to_bytes(self, format: str | None = None) -> bytes:
@@ -73,16 +71,28 @@ class Points(Media):
             raise UnsupportedMediaError(f"points: expected the format ply, got {format!r}; name the file *.ply")
         return trimesh.PointCloud(self.points).export(file_type="ply")
 
-    def shape(self) -> np.ndarray:
-        """``(N, 3)`` without place and size: the mean is 0, and so far from it as the root mean square distance is 1."""
-        centred = self.points - self.points.mean(axis=0, dtype=np.float64)
-        return (centred / max(self.radius, np.finfo(np.float32).tiny)).astype(np.float32)
+    @property
+    def centre(self) -> np.ndarray:
+        """The mean, ``(3,)``."""
+        return self.points.mean(axis=0, dtype=np.float64)
 
     @property
     def radius(self) -> float:
-        """Root mean square distance from the mean."""
-        centred = self.points - self.points.mean(axis=0, dtype=np.float64)
-        return float(np.sqrt(np.square(centred).sum(axis=1).mean()))
+        """Root mean square distance from the centre; a single point has a tiny one."""
+        away = np.square(self.points - self.centre).sum(axis=1)
+        return max(float(np.sqrt(away.mean())), float(np.finfo(np.float32).tiny))
+
+    @property
+    def turn(self) -> np.ndarray:
+        """``(3, 3)``: axes as columns, that of the largest spread first; the first two point to their longer tails."""
+        about = self.points - self.centre
+        axes = np.linalg.eigh(about.T @ about)[1][:, 1:][:, ::-1]
+        axes = axes * np.where(((about @ axes) ** 3).sum(axis=0) < 0, -1.0, 1.0)
+        return np.column_stack([axes, np.cross(*axes.T)])
+
+    def shape(self) -> np.ndarray:
+        """``(N, 3)`` without place and size: the centre is 0, the radius 1."""
+        return ((self.points - self.centre) / self.radius).astype(np.float32)
 
     def __repr__(self) -> str:
         return f"Points({len(self.points)})"

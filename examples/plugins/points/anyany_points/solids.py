@@ -9,10 +9,10 @@ from trimesh import creation
 from anyany_points.media import Points
 
 SOLIDS = {
-    "box": lambda: creation.box(),
+    "box": lambda: creation.box((1.2, 1.0, 0.7)),
     "sphere": lambda: creation.icosphere(subdivisions=3),
     "cylinder": lambda: creation.cylinder(radius=0.5, height=1.5, sections=48),
-    "cone": lambda: creation.cone(radius=0.6, height=1.3, sections=48),
+    "cone": lambda: creation.cone(radius=0.5, height=1.6, sections=48),
     "torus": lambda: creation.torus(major_radius=1.0, minor_radius=0.3),
     "capsule": lambda: creation.capsule(radius=0.3, height=1.2),
 }
@@ -29,6 +29,19 @@ def cloud(name: str, draw: np.random.Generator, count: int = 128) -> Points:
     points, _ = trimesh.sample.sample_surface(_made[name], count, seed=int(draw.integers(1 << 31)))
     turn = trimesh.transformations.random_rotation_matrix(draw.random(3))[:3, :3]
     return Points((points * draw.uniform(*STRETCH, 3)) @ turn.T * np.exp(draw.normal()) + draw.normal(size=3))
+
+
+def spread(points: np.ndarray, count: int) -> np.ndarray:
+    """Indices of so many points ``(N, 3)``, each as far as can be from those before it; the first is the outermost.
+
+    Farthest point sampling (arXiv 1706.02413).
+    """
+    chosen = [int(np.square(points - points.mean(axis=0)).sum(axis=1).argmax())]
+    away = np.full(len(points), np.inf)
+    while len(chosen) < count:
+        away = np.minimum(away, np.square(points - points[chosen[-1]]).sum(axis=1))
+        chosen.append(int(away.argmax()))
+    return np.array(chosen)
 
 
 def apart(points: Points) -> np.ndarray:
