@@ -1,5 +1,6 @@
 """Composition of models, their checkpoints, and what people call on them."""
 
+from anyany.model.caches import Caches
 from anyany.model.checkpoint import save
 from anyany.model.compose import compose, load
 from anyany.model.document import Document, Piece, Planner
@@ -8,6 +9,7 @@ from anyany.model.reply import Reply
 from anyany.model.tokenizer import Marks, TextTokenizer
 
 __all__ = [
+    "Caches",
     "DecoderPart",
     "Document",
     "EncoderPart",
