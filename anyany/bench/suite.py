@@ -8,6 +8,8 @@ from functools import partial
 
 from anyany.bench import (
     attention,
+    batch,
+    beside,
     decode,
     layout,
     machine,
@@ -15,6 +17,7 @@ from anyany.bench import (
     native,
     prefill,
     quality,
+    reuse,
     startup,
     store,
     tiny,
@@ -41,6 +44,11 @@ SUITE: dict[str, Callable[[int], Figure]] = {
     "quality-int4": partial(quality.perplexity, "int4", 0.9),
     "tiny-first": tiny.first,
     "tiny-tokens": tiny.tokens,
+    "media-cache": reuse.picture,
+    "chat-turn": reuse.turn,
+    "stall-10m": beside.stall,
+    "stall-first-10m": beside.first,
+    "batch": batch.mixed,
     "prefill-10m": partial(prefill.prefill, "10m"),
     "prefill-40m": partial(prefill.prefill, "40m"),
     "cache-memory": memory.cache,

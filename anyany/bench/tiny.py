@@ -50,7 +50,7 @@ def tokens(rounds: int) -> Figure:
 
 
 @cache
-def _pair() -> tuple[Model, Any]:
+def pair() -> tuple[Model, Any]:
     """Mini, and a ``Qwen3ForCausalLM`` of its weights.
 
     Raises:
@@ -67,7 +67,7 @@ def _pair() -> tuple[Model, Any]:
 
 
 def _calls(new: int) -> tuple[Callable[[], object], Callable[[], object]]:
-    model, theirs = _pair()
+    model, theirs = pair()
     return lambda: _stream(model, new), lambda: _generate(model, theirs, new)
 
 

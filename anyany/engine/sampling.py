@@ -28,11 +28,12 @@ def sample(asking: Sequence[Live], hidden: Sequence[Tensor | Exception]) -> list
     answers: list[Any] = [{}] * len(asking)
     groups: dict[tuple[int, int, int], list[int]] = {}
     for index, request in enumerate(asking):
-        if isinstance(hidden[index], Tensor) and request.ask.pick is not None:
-            key = (id(request.ask.pick.picker), id(request.adapter), len(hidden[index]))
+        states, pick = hidden[index], request.ask.pick  # type: ignore[union-attr]
+        if isinstance(states, Tensor) and pick is not None:
+            key = (id(pick.picker), id(request.adapter), len(states))
             groups.setdefault(key, []).append(index)
     for members in groups.values():
-        last = torch.stack([hidden[i][:, -1] for i in members])  # (B, G, D)
+        last = torch.stack([hidden[i][:, -1] for i in members])  # type: ignore[index]  # (B, G, D)
         good = [True] * len(last) if finite(last) else [finite(row) for row in last]
         for index in (i for i, whole in zip(members, good, strict=True) if not whole):
             answers[index] = LayoutError("hidden state: expected finite numbers, got NaN or infinity")

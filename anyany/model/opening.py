@@ -79,7 +79,8 @@ def plan_reply(model: Model, messages: Any, rows: int | None = None) -> PlannedR
 
 def open_replies(model: Model, prompts: Sequence[tuple[PlannedReply, int]]) -> list[Opening]:
     """Rows of prompts from ``plan_reply``, each without so many of its first rows."""
-    rest, keys, lengths = [], {}, []
+    rest, lengths = [], []
+    keys: dict[int, bytes] = {}
     for planned, before in prompts:
         pieces = planned.document.pieces
         ends = list(accumulate(piece.span.rows for piece in pieces))
@@ -105,7 +106,9 @@ def _opening(planned: PlannedReply, before: int, rows: Tensor) -> Opening:
 
 
 def _keys(model: Model, document: Document) -> tuple[bytes | None, ...]:
-    """What each item holds, where equal items give equal rows."""
+    """What each item holds, where equal items give equal rows and anything is kept."""
+    if not (model.caches.features.budget or model.caches.prefix_bytes):
+        return (None,) * len(document.pieces)
     common: dict[str, bytes | None] = {}
     specs = {name: (spec, config) for name, spec, config in described(model)}
     out: list[bytes | None] = []
