@@ -24,6 +24,8 @@ from anyany.parts.messages import as_messages
 from anyany.sequence import PositionScheme
 
 REQUESTS, NEW = 32, 48
+MOST = 4.4
+"""Logarithm of the most phrases in a prompt: 80 of them, some 400 rows. Lengths are even on a logarithmic scale."""
 WORDS = ("what is this", "say it in words", "three plus four", "which digit is it", "name what you see", "and then")
 
 
@@ -53,7 +55,7 @@ def mixed(rounds: int) -> Figure:
         model.backbone.scheme = plain
     return Figure(
         id="batch",
-        what=f"tokens a second of {REQUESTS} requests with pictures, speech and text, {NEW} each, mini, float32",
+        what=f"tokens a second, {REQUESTS} requests of 8 to 305 rows with pictures, speech and text, {NEW} tokens each",
         quartiles=found,
         peer="transformers generate, padded",
         goal=3.0,
@@ -61,11 +63,11 @@ def mixed(rounds: int) -> Figure:
 
 
 def _prompts(model: Model) -> list[list[Any]]:
-    """Half of them words alone, the others with one or two pictures or recordings; from 8 to some 150 rows."""
+    """Half of them words alone, the others with up to two pictures or recordings; many are short, a few are long."""
     draw, out = np.random.default_rng(0), []
     encoders = [model.planner.encoders[name][1] for name in ("image", "audio")]
     for index in range(REQUESTS):
-        prompt: list[Any] = [" ".join(draw.choice(WORDS, size=int(draw.integers(1, 12))))]
+        prompt: list[Any] = [" ".join(draw.choice(WORDS, size=int(np.exp(draw.uniform(0, MOST)))))]
         for _ in range(int(draw.integers(0, 3)) if index % 2 else 0):
             prompt.insert(int(draw.integers(0, len(prompt) + 1)), encoders[draw.integers(2)].example(index))
         out.append(prompt)
