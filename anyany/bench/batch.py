@@ -20,6 +20,7 @@ from anyany.engine import Engine, TextDelta, make_options
 from anyany.errors import AnyanyError
 from anyany.model import Model, assembly
 from anyany.model.running import Request
+from anyany.parts import Audio, Image
 from anyany.parts.messages import as_messages
 from anyany.sequence import PositionScheme
 
@@ -65,7 +66,7 @@ def mixed(rounds: int) -> Figure:
 def _prompts(model: Model) -> list[list[Any]]:
     """Half of them words alone, the others with up to two pictures or recordings; many are short, a few are long."""
     draw, out = np.random.default_rng(0), []
-    encoders = [model.planner.encoders[name][1] for name in ("image", "audio")]
+    encoders = [model.planner.encoders[name][1] for name in (Image.modality, Audio.modality)]
     for index in range(REQUESTS):
         prompt: list[Any] = [" ".join(draw.choice(WORDS, size=int(np.exp(draw.uniform(0, MOST)))))]
         for _ in range(int(draw.integers(0, 3)) if index % 2 else 0):

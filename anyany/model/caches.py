@@ -83,7 +83,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Lent:
-    """A pool, and the weights that its rows were computed with."""
+    """A pool, the weights that its rows were computed with, and how: form of weights, positions, precision."""
 
     prefixes: Prefixes
     weights: Unchanged
@@ -138,7 +138,7 @@ class Caches:
         """
         if not self.prefix_bytes or model.training:
             return None
-        form = (model.backbone.weights, precision(model.device))
+        form = (model.backbone.weights, model.backbone.scheme, precision(model.device))
         with self._lock:
             kept, self._kept = self._kept, None
         weight = next(model.backbone.parameters())

@@ -13,8 +13,10 @@ import torch
 from imu_plugin import Imu
 from torch import nn
 
+import anyany
 from anyany.errors import RequestError
 from anyany.model.caches import Caches, Features
+from anyany.sequence import PositionScheme
 
 WORDS = "zqx wvk " * 5  # of letters that no token joins
 ENCODER = "encoder/imu/linear"
@@ -119,6 +121,40 @@ def test_a_size_is_a_number_of_bytes(size):
         Caches(features=size)
 
 
+def test_sizes_are_given_when_a_model_is_loaded(model, plugins, tmp_path):
+    model.save(tmp_path / "m")
+    loaded = anyany.load(tmp_path / "m", plugins=plugins, device="cpu", caches=Caches(features=99, prefixes=0))
+    assert (loaded.caches.features.budget, loaded.caches.prefix_bytes) == (99, 0)
+    for _ in range(2):
+        assert loaded.generate(PROMPTS[0], **GREEDY).usage.shared_rows == 0
+    loaded.caches = Caches()
+    usages = [loaded.generate(PROMPTS[0], **GREEDY).usage for _ in range(2)]
+    assert [usage.shared_rows for usage in usages] == [0, usages[0].prompt_rows - 1]
+    assert loaded.caches.status()["prefix_rows"] > 0
+    loaded.caches.clear()
+    assert loaded.caches.status() == dict.fromkeys(loaded.caches.status(), 0) | {"feature_misses": 1}
+    assert loaded.generate(PROMPTS[0], **GREEDY).usage.shared_rows == 0
+    pool = loaded.caches.status()["prefix_bytes"]
+    loaded.caches = Caches(prefixes=pool - 1)  # a pool that is larger does not stay
+    for _ in range(2):
+        assert loaded.generate(PROMPTS[0], **GREEDY).usage.shared_rows == 0
+
+
+def test_two_streams_at_once_have_a_pool_each(model):
+    expected = bare(model, PROMPTS, max_new_tokens=3)
+    streams = [model.stream(prompt, **{**GREEDY, "max_new_tokens": 3}) for prompt in PROMPTS]
+    texts = ["", ""]
+    for events in zip(*streams, strict=False):
+        for index, event in enumerate(events):
+            texts[index] += getattr(event, "text", "")
+    for index, stream in enumerate(streams):
+        texts[index] += "".join(getattr(event, "text", "") for event in stream)
+    assert texts == expected
+    assert bare(model, PROMPTS, max_new_tokens=3) == [
+        model.generate(prompt, **{**GREEDY, "max_new_tokens": 3}).text for prompt in PROMPTS
+    ]
+
+
 def test_rows_of_a_component_go_when_it_changes():
     linear, features = nn.Linear(2, 2), Features(1000)
     features.put("e", {b"k": torch.ones(3, 2)})
@@ -136,7 +172,7 @@ def test_rows_of_a_component_go_when_it_changes():
 
 
 def _train(model):
-    optimiser = torch.optim.AdamW(model.parameters(), 0.3)
+    optimiser = torch.optim.AdamW(model.parameters(), 0.01)
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimiser.step()
@@ -181,13 +217,27 @@ def _adapter_trained(model):
             matrix.mul_(-2)
 
 
+def _scheme(model):
+    model.backbone.scheme = PositionScheme("span")
+
+
 def _swapped(model):
-    other = nn.Linear(3, 8)
+    other = nn.Linear(3, 8).eval()
     model.components[ENCODER].linear = other
 
 
 PROMPTS = [[WORDS, imu(0), "four"], [WORDS, imu(1)]]
-CHANGES = [_train, _one_weight, _new_storage, _cast, _adapter_in_use, _adapter_merged, _adapter_trained, _swapped]
+CHANGES = [
+    _scheme,
+    _train,
+    _one_weight,
+    _new_storage,
+    _cast,
+    _adapter_in_use,
+    _adapter_merged,
+    _adapter_trained,
+    _swapped,
+]
 
 
 def hidden(model) -> torch.Tensor:
