@@ -20,7 +20,6 @@ from anyany.engine import Engine, TextDelta, make_options
 from anyany.errors import AnyanyError
 from anyany.model import Model, assembly
 from anyany.model.running import Request
-from anyany.parts import Audio, Image
 from anyany.parts.messages import as_messages
 from anyany.sequence import PositionScheme
 
@@ -31,7 +30,7 @@ WORDS = ("what is this", "say it in words", "three plus four", "which digit is i
 
 
 def mixed(rounds: int) -> Figure:
-    """32 greedy replies of as many tokens to pictures, speech and text of mixed lengths.
+    """32 greedy replies of as many tokens to words and media of all kinds, of mixed lengths.
 
     Raises:
         AnyanyError: They do not make the same tokens.
@@ -56,7 +55,7 @@ def mixed(rounds: int) -> Figure:
         model.backbone.scheme = plain
     return Figure(
         id="batch",
-        what=f"tokens a second, {REQUESTS} requests of 8 to 305 rows with pictures, speech and text, {NEW} tokens each",
+        what=f"tokens a second, {REQUESTS} requests of words and media, {NEW} tokens each, mini, float32",
         quartiles=found,
         peer="transformers generate, padded",
         goal=3.0,
@@ -64,13 +63,13 @@ def mixed(rounds: int) -> Figure:
 
 
 def _prompts(model: Model) -> list[list[Any]]:
-    """Half of them words alone, the others with up to two pictures or recordings; many are short, a few are long."""
+    """Half of them words alone, the others with up to two media of any kind; many are short, a few are long."""
     draw, out = np.random.default_rng(0), []
-    encoders = [model.planner.encoders[name][1] for name in (Image.modality, Audio.modality)]
+    encoders = [encoder for _, encoder in model.planner.encoders.values()]
     for index in range(REQUESTS):
         prompt: list[Any] = [" ".join(draw.choice(WORDS, size=int(np.exp(draw.uniform(0, MOST)))))]
         for _ in range(int(draw.integers(0, 3)) if index % 2 else 0):
-            prompt.insert(int(draw.integers(0, len(prompt) + 1)), encoders[draw.integers(2)].example(index))
+            prompt.insert(int(draw.integers(0, len(prompt) + 1)), encoders[draw.integers(len(encoders))].example(index))
         out.append(prompt)
     return out
 

@@ -10,7 +10,6 @@ from anyany.bench.measure import Figure, quartiles, rounds_of, seconds
 from anyany.errors import AnyanyError
 from anyany.model import Caches, Model, load
 from anyany.model.caches import FEATURE_BYTES
-from anyany.parts import Image
 
 WORDS = "What is this? Say it in words, and say what it is not, and why it is not that. "
 
@@ -26,7 +25,7 @@ def picture(rounds: int) -> Figure:
     model = load(device="cpu")
     prompt = [WORDS, _example(model, 0), WORDS]
     keeps, bare = Caches(FEATURE_BYTES, 0), Caches(0, 0)
-    name, encoder = model.planner.encoders[Image.modality]
+    name, encoder = next(iter(model.planner.encoders.values()))
     with torch.inference_mode():
         rows = encoder([encoder.prepare(prompt[1])])
     producers = {f"encoder/{name}": encoder}, {f"encoder/{name}": lambda items: rows}
@@ -89,4 +88,4 @@ def _first(model: Model, prompt: Any) -> str:
 
 
 def _example(model: Model, seed: int) -> Any:
-    return model.planner.encoders[Image.modality][1].example(seed)
+    return next(iter(model.planner.encoders.values()))[1].example(seed)
