@@ -5,6 +5,7 @@ Shapes: L layers, S capacity in rows, Hkv key heads, Dh head width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,6 +27,11 @@ class Run:
     branches: int = 0
     live: bool = field(default=True, repr=False)
 
+    @property
+    def rows(self) -> int:
+        """Rows that it holds or shares."""
+        return self.length + self.prefix[1] - self.prefix[0]
+
 
 class KVPool:
     """Key and value rows of all layers.
@@ -38,6 +44,9 @@ class KVPool:
         device: Of the tensors.
         dtype: Of the tensors.
         debug: Fill rows that are freed, and rows never written, with NaN.
+
+    Attributes:
+        reclaim: Asked where there is no room: frees a run that nobody needs, and says whether there was one.
     """
 
     def __init__(
@@ -48,6 +57,7 @@ class KVPool:
         # Zeros, since a masked key still enters the product: what is not finite there costs a second pass.
         self.keys, self.values = (_zeros(shape, torch.device(device), dtype) for _ in range(2))
         self.capacity, self.debug = capacity, debug
+        self.reclaim: Callable[[], bool] = lambda: False
         self._runs: list[Run] = []  # by start
         if debug:
             self._poison(0, capacity)
@@ -88,30 +98,37 @@ class KVPool:
     def rollback(self, run: Run, n: int) -> None:
         """Forget the last n rows of a run; rows that a branch sees stay."""
         self._check_live(run)
-        shared = max((r.prefix[1] - run.start for r in self._runs if r.parent is run), default=0)
+        shared = self.shared(run)
         if not 0 <= n <= run.length - shared:
             raise CacheError(f"rollback: the run has {run.length} rows, {shared} shared, cannot forget {n}")
         run.length -= n
         if self.debug:
             self._poison(run.start + run.length, run.start + run.length + n)
 
-    def fork(self, run: Run, share: int, capacity: int) -> Run:
-        """A branch that sees the first ``share`` rows of ``run`` as its prefix.
+    def shared(self, run: Run) -> int:
+        """How many rows of a run its branches see."""
+        return max((r.prefix[1] - run.start for r in self._runs if r.parent is run), default=0)
 
-        The parent does not move while the branch lives.
+    def fork(self, run: Run, share: int, capacity: int) -> Run:
+        """A branch that sees the first ``share`` rows of ``run`` as its prefix, and has room for ``capacity`` more.
+
+        Two ranges are the limit: a branch of a branch has its parent's prefix, and a copy of what it shares of its
+        parent's own rows.
 
         Raises:
-            CacheError: The parent has a prefix of its own (two ranges are the limit), or too few rows.
+            CacheError: The parent has too few rows, or there is no room.
         """
         self._check_live(run)
-        if run.prefix[1] > run.prefix[0]:
-            raise CacheError("fork: the run has a prefix itself; a branch of a branch would need three ranges")
-        if not 0 <= share <= run.length:
-            raise CacheError(f"fork: cannot share {share} rows of a run of {run.length}")
-        branch = self.reserve(capacity)
-        branch.prefix = (run.start, run.start + share)
-        branch.parent = run
-        run.branches += 1
+        if not 0 <= share <= run.rows:
+            raise CacheError(f"fork: cannot share {share} rows of a run of {run.rows}")
+        before = run.rows - run.length
+        shared = min(share, before) if before else share
+        branch = self.reserve(capacity + share - shared)
+        parent, start = (run.parent, run.prefix[0]) if before and run.parent is not None else (run, run.start)
+        branch.parent, branch.prefix = parent, (start, start + shared)
+        parent.branches += 1
+        self._copy(run.start, branch.start, share - shared)
+        branch.length = share - shared
         return branch
 
     def release(self, run: Run) -> None:
@@ -130,7 +147,7 @@ class KVPool:
         """Widen a run, in place where its neighbour leaves room, else by moving it.
 
         Raises:
-            CacheError: There is no room, or the run would have to move while a branch sees it.
+            CacheError: There is no room.
         """
         self._check_live(run)
         if capacity < run.capacity:
@@ -140,20 +157,15 @@ class KVPool:
         if run.start + capacity <= limit:
             run.capacity = capacity
             return
-        if run.branches:
-            raise CacheError("grow: the run would have to move while a branch sees it")
-        self._runs.remove(run)  # its own rows are room, too
-        try:
-            self._move(run, self._gap(capacity))
-            run.capacity = capacity
-        finally:
-            self._insert(run)
+        self._move(run, self._gap(capacity, run))
+        run.capacity = capacity
+        self._runs.sort(key=_start)
 
     def compact(self) -> None:
-        """Move all runs to the front; runs with branches stay where they are."""
+        """Move all runs to the front."""
         end = 0
         for run in list(self._runs):
-            if run.branches == 0 and run.start > end:
+            if run.start > end:
                 self._move(run, end)
             end = run.start + run.capacity
 
@@ -167,15 +179,22 @@ class KVPool:
             pool_values.index_copy_(0, slots, values)
         return pool_keys, pool_values
 
-    def _gap(self, capacity: int) -> int:
+    def _gap(self, capacity: int, moving: Run | None = None) -> int:
+        """Where so many rows are free, those of a run that moves among them; what nobody needs makes room."""
+        while (start := self._first_gap(capacity, moving)) is None:
+            if not self.reclaim():
+                raise CacheError(f"cache: no {capacity} rows in a row are free ({self.free} of {self.capacity} in all)")
+        return start
+
+    def _first_gap(self, capacity: int, moving: Run | None) -> int | None:
         start = 0
         for run in self._runs:
+            if run is moving:
+                continue
             if run.start - start >= capacity:
                 return start
             start = run.start + run.capacity
-        if self.capacity - start >= capacity:
-            return start
-        raise CacheError(f"cache: no {capacity} rows in a row are free ({self.free} of {self.capacity} in all)")
+        return start if self.capacity - start >= capacity else None
 
     def _check_live(self, run: Run) -> None:
         if not run.live:
@@ -183,21 +202,30 @@ class KVPool:
 
     def _insert(self, run: Run) -> None:
         self._runs.append(run)
-        self._runs.sort(key=lambda r: r.start)
+        self._runs.sort(key=_start)
 
     def _move(self, run: Run, start: int) -> None:
-        source, target = slice(run.start, run.start + run.length), slice(start, start + run.length)
-        for pool in (self.keys, self.values):
-            pool[:, target] = pool[:, source].clone()
+        self._copy(run.start, start, run.length)
         old, run.start = run.start, start
+        for branch in self._runs:
+            if branch.parent is run:
+                branch.prefix = (branch.prefix[0] + start - old, branch.prefix[1] + start - old)
         if self.debug:
             for row in range(old, old + run.length):
                 if not start <= row < start + run.length:
                     self._poison(row, row + 1)
 
+    def _copy(self, source: int, target: int, rows: int) -> None:
+        for pool in (self.keys, self.values):
+            pool[:, target : target + rows] = pool[:, source : source + rows].clone()
+
     def _poison(self, start: int, stop: int) -> None:
         self.keys[:, start:stop] = float("nan")
         self.values[:, start:stop] = float("nan")
+
+
+def _start(run: Run) -> int:
+    return run.start
 
 
 def _zeros(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:

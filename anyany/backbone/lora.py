@@ -85,6 +85,15 @@ def using(adapter: LoRA | Segments | None) -> Iterator[None]:
         _used.reset(token)
 
 
+def current(default: Callable[[], LoRA | None]) -> list[LoRA]:
+    """The adapters that are in use; ``default`` tells the one where nobody is ``using`` any."""
+    used = _used.get()
+    if used is None:
+        used = default()
+    segments = [(used, 0)] if isinstance(used, LoRA) else used or ()
+    return [adapter for adapter, _ in segments if adapter is not None]
+
+
 def attach(linear: nn.Linear, default: Callable[[], LoRA | None]) -> RemovableHandle:
     """Make a projection heed adapters.
 
@@ -102,11 +111,7 @@ def attach(linear: nn.Linear, default: Callable[[], LoRA | None]) -> RemovableHa
         return used.add(module, args[0], out) if used.touches(module) else out
 
     def idle() -> bool:
-        used = _used.get()
-        if used is None:
-            used = default()
-        segments = ((used, 0),) if isinstance(used, LoRA) else used or ()
-        return not any(adapter is not None and adapter.touches(linear) for adapter, _ in segments)
+        return not any(adapter.touches(linear) for adapter in current(default))
 
     hook.idle = idle  # type: ignore[attr-defined]  # whoever reads the weights without a call asks first
     return linear.register_forward_hook(hook)

@@ -8,6 +8,8 @@ from functools import partial
 
 from anyany.bench import (
     attention,
+    batch,
+    beside,
     decode,
     discovery,
     gpu_attention,
@@ -20,6 +22,7 @@ from anyany.bench import (
     native,
     prefill,
     quality,
+    reuse,
     startup,
     store,
     tiny,
@@ -47,6 +50,11 @@ SUITE: dict[str, Callable[[int], Figure]] = {
     "quality-int4": partial(quality.perplexity, "int4", 0.9),
     "tiny-first": tiny.first,
     "tiny-tokens": tiny.tokens,
+    "media-cache": reuse.picture,
+    "chat-turn": reuse.turn,
+    "stall-10m": beside.stall,
+    "stall-first-10m": beside.first,
+    "batch": batch.mixed,
     "prefill-10m": partial(prefill.prefill, "10m"),
     "prefill-40m": partial(prefill.prefill, "40m"),
     "prefill-share-240m": partial(prefill.share, "240m"),

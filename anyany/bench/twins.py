@@ -65,11 +65,14 @@ def twins(size: str, dtype: torch.dtype = torch.float32) -> Twins:
         MissingPackageError: transformers is not installed.
     """
     from anyany.importers.huggingface import load_huggingface
+    from anyany.model import Caches
 
     theirs = llama(size, VOCABULARIES.get(size, VOCAB)).to(dtype)
     with tempfile.TemporaryDirectory() as folder:
         write(theirs, Path(folder))
-        return Twins(load_huggingface(Path(folder)), theirs)
+        ours = load_huggingface(Path(folder))
+    ours.caches = Caches(features=0, prefixes=0)  # a prompt that is asked again must be read again
+    return Twins(ours, theirs)
 
 
 def llama(size: str, vocab: int = VOCAB) -> Any:

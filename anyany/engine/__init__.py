@@ -1,8 +1,11 @@
 """Requests over one backbone and one cache: the engine, its conversations and their events."""
 
-from anyany.engine.conversation import Conversation, Emitter, Opening
-from anyany.engine.engine import Engine, Live
+from anyany.engine.conversation import Conversation, Emitter
+from anyany.engine.engine import Engine
 from anyany.engine.events import Chunk, Done, Event, Interrupted, SpanEnd, SpanStart, TextDelta, Usage
+from anyany.engine.live import Live
+from anyany.engine.opening import Opening, Planned
+from anyany.engine.prefixes import Prefixes
 from anyany.engine.request import Options, make_options
 
 __all__ = [
@@ -16,6 +19,8 @@ __all__ = [
     "Live",
     "Opening",
     "Options",
+    "Planned",
+    "Prefixes",
     "SpanEnd",
     "SpanStart",
     "TextDelta",

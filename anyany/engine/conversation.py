@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from anyany.engine.events import Chunk, Done, Event, SpanEnd, SpanStart, TextDelta, Usage
+from anyany.engine.opening import Open, Opening, Planned, token_content
 from anyany.engine.request import Options
 from anyany.engine.text_stream import TextStream
 from anyany.errors import LayoutError
@@ -24,25 +25,6 @@ from anyany.heads.text import TextPicker, TextState
 from anyany.parts import Media
 from anyany.plugin.components import Codec, Plan
 from anyany.sequence import PositionScheme, Span, place
-
-
-@dataclass(frozen=True)
-class Opening:
-    """The prompt, ready for the backbone.
-
-    Attributes:
-        rows: ``(n, D)`` embeddings.
-        coordinates: ``(n, 3)``.
-        sees: ``(n,)`` how many of the rows each row sees.
-        base: Coordinate of the next row.
-        latest: Latest part of each modality, from which units carry on.
-    """
-
-    rows: Tensor
-    coordinates: Tensor
-    sees: Tensor
-    base: float
-    latest: dict[str, Media] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,8 +47,11 @@ class Host(Protocol):
     tokens: int
     scheme: PositionScheme
 
-    def open_reply(self, messages: Any) -> Opening:
-        """Plan and embed a prompt, with the reply opened."""
+    def plan_reply(self, messages: Any) -> Planned:
+        """Plan a prompt, with the reply opened."""
+
+    def open_replies(self, prompts: Sequence[tuple[Planned, int]]) -> Sequence[Opening]:
+        """Rows of each prompt, without so many of its first rows."""
 
     def embed_ids(self, ids: Tensor) -> Tensor:
         """Token ids ``(n,)`` -> rows ``(n, D)``."""
@@ -103,24 +88,24 @@ class Conversation:
         self.finish = "stop"
         self._states: dict[Any, TextState] = {}
 
-    def run(self) -> Generator[Any, Result, None]:
+    def run(self) -> Generator[Any, Any, None]:
         """Ask, be answered, publish events, end; counts steps and log-probabilities on the way."""
         asks, answer = self._reply(), None
         try:
             while True:
-                ask = asks.send(answer)  # type: ignore[arg-type]
+                ask = asks.send(answer)
                 self.steps += isinstance(ask, Step)
                 answer = yield ask
-                if answer is not None and answer.logprob is not None:
+                if isinstance(answer, Result) and answer.logprob is not None:
                     self.logprob = (self.logprob or 0.0) + answer.logprob
         except StopIteration:
             return
         finally:
             asks.close()
 
-    def _reply(self) -> Generator[Any, Result, None]:
+    def _reply(self) -> Generator[Any, Any, None]:
         started = time.perf_counter()
-        opening = self.host.open_reply(self.messages)
+        opening: Opening = yield Open(self.host, self.host.plan_reply(self.messages))
         self.base, self.latest = opening.base, dict(opening.latest)
         if self.want is not None and "text" in self.want and self.options.max_new_tokens == 0:
             self.want, self.finish = tuple(m for m in self.want if m != "text"), "length"
@@ -140,8 +125,8 @@ class Conversation:
                 emitter = self.host.emitters[choice - self.host.picker.head.vocab]
                 following = yield from self._media(emitter, following.logprob)
         usage = Usage(
-            prompt_rows=len(opening.rows), rows=dict(self.rows), steps=self.steps,
-            seconds=time.perf_counter() - started,
+            prompt_rows=opening.before + len(opening.rows), shared_rows=opening.before, rows=dict(self.rows),
+            steps=self.steps, seconds=time.perf_counter() - started,
         )  # fmt: skip
         self.publish(Done(self.finish, usage))
 
@@ -181,7 +166,8 @@ class Conversation:
         rows = self.host.embed_ids(torch.tensor([token], device=self.host.picker.calls.device))
         coordinates = torch.full((1, 3), self.base)
         self.base += 1
-        return Step(rows, coordinates, pick=self._pick(fresh=False) if pick else None)
+        said = self._pick(fresh=False) if pick else None
+        return Step(rows, coordinates, pick=said, content=token_content([token]))
 
     # Media.
 

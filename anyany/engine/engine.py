@@ -9,10 +9,8 @@ Shapes: T packed rows of a step, D model width, G branches of a request (itself 
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -21,43 +19,18 @@ from torch import Tensor
 from anyany.backbone import Backbone
 from anyany.backbone.cache import KVPool, Run
 from anyany.backbone.lora import LoRA, using
+from anyany.engine.live import Conversation, Live, piece, portions
+from anyany.engine.opening import Open, Opening
+from anyany.engine.prefixes import Prefixes
+from anyany.engine.sampling import finite, sample
 from anyany.errors import CacheError, LayoutError
-from anyany.heads.steps import Drop, Fork, Join, Pick, Picked, Result, Step
+from anyany.heads.steps import Drop, Fork, Join, Result, Step
 
-Conversation = Generator[Any, Result, None]
 FIRST_ROWS = 64
+PIECE = 256
+"""Rows of prompts that pass in a step while others are in the middle of a reply."""
 Job = tuple[Step, Run, LoRA | None]
 """Rows that go through the backbone: where they go in the cache, and with which adapter."""
-
-
-@dataclass(eq=False)
-class Live:
-    """One request in the engine.
-
-    Attributes:
-        conversation: The generator that asks.
-        draw: Its random generator; nobody else draws from it.
-        failed: Called with the exception when the request fails.
-        adapter: What its rows go through beside the weights.
-        runs: Its own run, then those of its branches.
-        ask: The step, or the branch, that it waits for.
-        steps: Engine steps in which it took part.
-        cancelled: Closed before the next step.
-    """
-
-    conversation: Conversation
-    draw: torch.Generator
-    failed: Callable[[BaseException], None]
-    adapter: LoRA | None = None
-    runs: list[Run] = field(default_factory=list)
-    ask: Step | Fork | None = None
-    steps: int = 0
-    cancelled: bool = False
-    done: bool = False
-
-    def cancel(self) -> None:
-        """Close the request; its rows are free at the engine's next step."""
-        self.cancelled = True
 
 
 class Engine:
@@ -67,14 +40,21 @@ class Engine:
         backbone: The decoder-only stack.
         rows: Capacity of the cache pool.
         max_live: Requests that run at once; the rest waits, in order.
+        prefixes: Finds rows of earlier requests in the pool that it brings along; ``None`` shares none.
+        piece: Rows of prompts that pass in a step while others are in the middle of a reply.
     """
 
-    def __init__(self, backbone: Backbone, *, rows: int = 16384, max_live: int = 64) -> None:
-        self.backbone = backbone
+    def __init__(
+        self, backbone: Backbone, *, rows: int = 16384, max_live: int = 64, prefixes: Prefixes | None = None,
+        piece: int = PIECE,
+    ) -> None:  # fmt: skip
+        self.backbone, self.prefixes = backbone, prefixes
         weight = next(backbone.parameters())
         self.device, self.dtype = weight.device, weight.dtype
-        self.pool: KVPool = backbone.new_pool(rows, device=weight.device, dtype=weight.dtype)
-        self.max_live = max_live
+        self.pool: KVPool = (
+            backbone.new_pool(rows, device=weight.device, dtype=weight.dtype) if prefixes is None else prefixes.pool
+        )
+        self.max_live, self.piece = max_live, piece
         self.waiting: deque[Live] = deque()
         self.live: list[Live] = []
 
@@ -103,9 +83,9 @@ class Engine:
             asking = [request for request in self.live if self._room(request)]
         if not asking and self.live:
             self._fail(self.live[-1], CacheError(_full(self.pool)))
-        hidden = self._forward(asking) if asking else []
-        answers = self._pick(asking, hidden)
-        for request, states, answer in zip(asking, hidden, answers, strict=True):
+        through = self._forward(portions(asking, self.piece)) if asking else []
+        answers = sample([request for request, _ in through], [states for _, states in through])
+        for (request, states), answer in zip(through, answers, strict=True):
             self._answer(request, states, answer)
         self._sweep()
 
@@ -125,23 +105,62 @@ class Engine:
     # Admission and the end of requests.
 
     def _admit(self) -> None:
-        while self.waiting and len(self.live) < self.max_live:
-            request = self.waiting[0]
+        """Requests begin for which there is room, in order; those that would rather share rows are passed over."""
+        begun: list[Live] = []
+        for request in tuple(self.waiting):
+            if len(self.live) >= self.max_live:
+                break
             if request.ask is None and not request.cancelled:
                 self._advance(request, None)
             if request.ask is None or request.cancelled:
-                self._close(self.waiting.popleft())
+                self.waiting.remove(request)
+                self._close(request)
                 continue
-            rows, capacity = len(request.ask.rows), self.pool.capacity
+            rows, capacity = _rows(request.ask), self.pool.capacity
             if rows > capacity:
-                self.waiting.popleft()
+                self.waiting.remove(request)
                 self._fail(request, CacheError(f"prompt: needs {rows} rows, the cache has {capacity}; shorten it"))
                 continue
+            if (seated := self._seat(request, rows)) is None:
+                continue
+            if not seated:
+                break
+            self.waiting.remove(request)
+            self.live.append(request)
+            begun.append(request)
+        self._open([request for request in begun if isinstance(request.ask, Open)])
+
+    def _seat(self, request: Live, rows: int) -> bool | None:
+        """Give a request its run, or part of another's; ``None``: to wait a step until more can be shared is better."""
+        more = min(rows + FIRST_ROWS, self.pool.capacity)
+        try:
+            if self.prefixes is None or not isinstance(request.ask, Open):
+                request.runs = [self.pool.reserve(more)]
+                return True
+            found = self.prefixes.find(request.ask.planned, request.adapter)
+            if found.soon:
+                return None
             try:
-                request.runs = [self.pool.reserve(min(rows + FIRST_ROWS, capacity))]
+                run = self.prefixes.take(found, min(rows - found.rows + FIRST_ROWS, self.pool.capacity))
             except CacheError:
-                return  # until a live request is done
-            self.live.append(self.waiting.popleft())
+                run = self.pool.reserve(more)  # what was found may be what is in the way
+            request.runs, request.trail = [run], self.prefixes.begin(run, request.ask.planned, request.adapter)
+            return True
+        except CacheError:
+            return False  # until a live request is done
+
+    def _open(self, requests: Sequence[Live]) -> None:
+        """Make the rows of prompts: one call of the opener for all with the same adapter, or each alone if it fails."""
+        groups: dict[tuple[int, int], list[Live]] = {}
+        for request in requests:
+            groups.setdefault((id(request.ask.opener), id(request.adapter)), []).append(request)  # type: ignore[union-attr]
+        for members in groups.values():
+            for request, opening in zip(members, _opened(members), strict=True):
+                if isinstance(opening, Exception):
+                    self._fail(request, opening)
+                else:
+                    self._advance(request, opening)
+        self._sweep()
 
     def _room(self, request: Live) -> bool:
         """Make sure that the ask fits into the runs of the request."""
@@ -169,18 +188,20 @@ class Engine:
         if any(request.done for request in self.live):
             self.live = [request for request in self.live if not request.done]
 
-    def _close(self, request: Live) -> None:
+    def _close(self, request: Live, *, failed: bool = False) -> None:
         request.done, request.ask = True, None
         try:
             request.conversation.close()
         except Exception as error:  # its own clean-up is at fault; its rows are freed all the same
             request.failed(error)
-        for run in reversed(request.runs):
+        for run in reversed(request.runs[0 if request.trail is None else 1 :]):
             self.pool.release(run)
-        request.runs = []
+        if self.prefixes is not None and request.trail is not None:
+            (self.prefixes.drop if failed else self.prefixes.keep)(request.trail)
+        request.runs, request.trail = [], None
 
     def _fail(self, request: Live, error: BaseException) -> None:
-        self._close(request)
+        self._close(request, failed=True)
         request.failed(error)
 
     def _answer(self, request: Live, states: Tensor | Exception, answer: Any) -> None:
@@ -189,6 +210,7 @@ class Engine:
         if isinstance(states, Exception):
             self._fail(request, states)
             return
+        request.answered()
         if not ask.keep:
             for run in request.runs:
                 self.pool.rollback(run, len(ask.rows))
@@ -197,7 +219,7 @@ class Engine:
         else:
             self._advance(request, Result(states, **answer))
 
-    def _advance(self, request: Live, answer: Result | None, *, again: Fork | None = None) -> None:
+    def _advance(self, request: Live, answer: Result | Opening | None, *, again: Fork | None = None) -> None:
         """Send an answer and take the next step; everything but a step is answered at once.
 
         A fork for which there are no rows waits while others live: ``again`` is that fork.
@@ -210,9 +232,12 @@ class Engine:
         except Exception as error:  # one failing request never harms another
             self._fail(request, error)
 
-    def _exchange(self, request: Live, answer: Result | None, again: Fork | None) -> None:
+    def _exchange(self, request: Live, answer: Result | Opening | None, again: Fork | None) -> None:
         ask: Any = again or request.conversation.send(answer)  # type: ignore[arg-type]
         while not isinstance(ask, Step):
+            if isinstance(ask, Open):
+                request.ask = ask
+                return
             request.ask = ask if isinstance(ask, Fork) else None
             try:
                 self._serve(request, ask)
@@ -228,6 +253,8 @@ class Engine:
         if isinstance(ask, Drop):
             for run in request.runs:
                 self.pool.rollback(run, ask.n)
+            if request.trail is not None:
+                request.trail.end()
         elif isinstance(ask, Fork):
             self._fork(request, ask)
         elif isinstance(ask, Join):
@@ -237,7 +264,7 @@ class Engine:
 
     def _fork(self, request: Live, ask: Fork) -> None:
         parent = request.runs[0]
-        share = parent.length if ask.share is None else ask.share
+        share = parent.rows if ask.share is None else ask.share
         capacity = len(ask.rows) + FIRST_ROWS
         branch = self.pool.fork(parent, share, capacity) if share else self.pool.reserve(capacity)
         request.runs.append(branch)
@@ -247,23 +274,30 @@ class Engine:
 
     # One packed forward.
 
-    def _forward(self, asking: list[Live]) -> list[Any]:
-        """Hidden states ``(G, n, D)`` of each asking request, or what it failed with."""
+    def _forward(self, asking: list[tuple[Live, int]]) -> list[tuple[Live, Any]]:
+        """Requests whose ask is through: its hidden states ``(G, n, D)``, or what it failed with.
+
+        Args:
+            asking: Each with how many rows of its ask pass now.
+        """
+        steps = [piece(request.ask, 0, rows) for request, rows in asking]  # type: ignore[arg-type]
         try:
             hidden = self._pass(
-                [(request.ask, run, request.adapter) for request in asking for run in request.runs]
-            )  # (T, D)
+                [(step, run, request.adapter) for step, (request, _) in zip(steps, asking, strict=True)
+                 for run in request.runs]
+            )  # (T, D)  # fmt: skip
         except Exception as error:
             if len(asking) == 1:
-                return [error]
-            return [self._forward([request])[0] for request in asking]  # only the one at fault fails
-        answers, start = [], 0
-        for request in asking:
-            branches, n = len(request.runs), len(request.ask.rows)  # type: ignore[union-attr]
-            answers.append(hidden[start : start + branches * n].view(branches, n, -1))
-            start += branches * n
-            request.steps += 1
-        return answers
+                return [(asking[0][0], error)]
+            return [answer for one in asking for answer in self._forward([one])]  # only the one at fault fails
+        through, start = [], 0
+        for request, rows in asking:
+            branches = len(request.runs)
+            states = hidden[start : start + branches * rows].view(branches, rows, -1)
+            start += branches * rows
+            if (whole := request.passed(rows, states)) is not None:
+                through.append((request, whole))
+        return through
 
     def _pass(self, jobs: list[Job]) -> Tensor:
         """Rows of all jobs through the backbone, ``(T, D)``; if that fails, no run has grown."""
@@ -301,46 +335,6 @@ class Engine:
             slots=torch.tensor([row for slot in slots for row in range(*slot)]),
         )
 
-    def _pick(self, asking: list[Live], hidden: list[Any]) -> list[Any]:
-        """One sampling call per head and adapter; an answer is fields of a ``Result``, if any, or an exception."""
-        answers: list[Any] = [{}] * len(asking)
-        groups: dict[tuple[int, int, int], list[int]] = {}
-        for index, request in enumerate(asking):
-            if isinstance(hidden[index], Tensor) and request.ask is not None and request.ask.pick is not None:
-                key = (id(request.ask.pick.picker), id(request.adapter), len(hidden[index]))
-                groups.setdefault(key, []).append(index)
-        for members in groups.values():
-            last = torch.stack([hidden[i][:, -1] for i in members])  # (B, G, D)
-            finite = [True] * len(last) if _finite(last) else [_finite(row) for row in last]
-            for index in (i for i, whole in zip(members, finite, strict=True) if not whole):
-                answers[index] = LayoutError("hidden state: expected finite numbers, got NaN or infinity")
-            whole = [i for i, ok in zip(members, finite, strict=True) if ok]
-            picked = _sample([asking[i] for i in whole], last if all(finite) else last[finite])
-            for index, answer in zip(whole, picked, strict=True):
-                answers[index] = answer
-        return answers
-
-
-def _sample(requests: list[Live], last: Tensor) -> list[Any]:
-    """One call of the head, and with the adapter, that B requests share, on ``(B, G, D)``; if it fails, each alone."""
-    if not requests:
-        return []
-    picks: list[Pick] = [request.ask.pick for request in requests]  # type: ignore[union-attr,misc]
-    draws = [request.draw for request in requests]
-    before = [draw.get_state() for draw in draws]
-    try:
-        with using(requests[0].adapter):
-            picked = picks[0].picker.pick(last, [p.rule for p in picks], draws, [p.state for p in picks])
-        if not len(picked.latents) == len(picked.end) == len(requests):
-            raise LayoutError(f"head: expected samples for {len(requests)} requests, got {len(picked.latents)}")
-        return _apart(picked)
-    except Exception as error:
-        if len(requests) == 1:
-            return [error]
-    for draw, state in zip(draws, before, strict=True):
-        draw.set_state(state)  # what the failed call drew does not count
-    return [_sample([request], last[row : row + 1])[0] for row, request in enumerate(requests)]
-
 
 def _intervals(ask: Any, run: Run, before: int) -> Tensor:
     """``(n, 2, 2)``: the prefix of the run, and its own rows up to what each row may see."""
@@ -361,29 +355,30 @@ def _intervals(ask: Any, run: Run, before: int) -> Tensor:
     return intervals
 
 
+def _rows(ask: Open | Step | Fork) -> int:
+    """Of a request that begins."""
+    return ask.planned.rows if isinstance(ask, Open) else len(ask.rows)
+
+
+def _opened(requests: Sequence[Live]) -> list[Any]:
+    """What each asks for, or what it fails with, from one call of the opener that they share."""
+    prompts = [(request.ask.planned, request.runs[0].rows) for request in requests]  # type: ignore[union-attr]
+    try:
+        with using(requests[0].adapter):
+            return list(requests[0].ask.opener.open_replies(prompts))  # type: ignore[union-attr]
+    except Exception as error:
+        if len(requests) == 1:
+            return [error]
+    return [_opened([request])[0] for request in requests]
+
+
 def _check(ask: Step, width: int) -> None:
     if ask.rows.dim() != 2 or ask.rows.shape[1] != width or len(ask.rows) == 0:
         raise LayoutError(f"step: expected rows (n >= 1, {width}), got {tuple(ask.rows.shape)}")
     if tuple(ask.coordinates.shape) != (len(ask.rows), 3):
         raise LayoutError(f"step: expected coordinates ({len(ask.rows)}, 3), got {tuple(ask.coordinates.shape)}")
-    if not _finite(ask.rows):
+    if not finite(ask.rows):
         raise LayoutError("step: expected finite rows, got NaN or infinity; the component that made them is at fault")
-
-
-def _finite(x: Tensor) -> bool:
-    """Whether all numbers are finite; a sum that is tells at a fifth of the cost."""
-    return math.isfinite(x.sum().item()) or bool(x.isfinite().all())
-
-
-def _apart(picked: Picked) -> list[dict[str, Any]]:
-    """What a head sampled, request by request: fields of its ``Result``."""
-    count = len(picked.latents)
-    logprobs = [None] * count if picked.logprob is None else picked.logprob.tolist()
-    each = zip(picked.latents.unbind(), picked.end.tolist(), logprobs, strict=True)
-    return [
-        {"latents": z, "end": end, "logprob": p, "extra": {name: v[row] for name, v in picked.extra.items()}}
-        for row, (z, end, p) in enumerate(each)
-    ]
 
 
 def _full(pool: KVPool) -> str:

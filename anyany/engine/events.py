@@ -15,12 +15,14 @@ class Usage:
 
     Attributes:
         prompt_rows: Rows of the prompt.
+        shared_rows: Those of them that an earlier request had left in the cache.
         rows: Rows made, by modality.
         steps: Engine steps in which the request took part.
         seconds: Wall time from admission to the end.
     """
 
     prompt_rows: int = 0
+    shared_rows: int = 0
     rows: dict[str, int] = field(default_factory=dict)
     steps: int = 0
     seconds: float = 0.0

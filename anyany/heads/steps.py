@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch import Tensor
 
@@ -95,6 +96,7 @@ class Step:
             spans look in different ways passes in one ask.
         keep: ``False`` is a trial pass; its keys are dropped afterwards.
         pick: Sample from the last row.
+        content: ``(n, 4)``: what the rows hold, where a later prompt may hold the same (``engine.opening``).
     """
 
     rows: Tensor
@@ -103,6 +105,7 @@ class Step:
     keep: bool = True
     pick: Pick | None = None
     sees: Tensor | None = None
+    content: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Composition of models, their checkpoints, and what people call on them."""
 
+from anyany.model.caches import Caches
 from anyany.model.checkpoint import save
 from anyany.model.component import codec, detokenize, encode, encoder, tokenize
 from anyany.model.compose import compose, load
@@ -9,6 +10,7 @@ from anyany.model.reply import Reply
 from anyany.model.tokenizer import Marks, TextTokenizer
 
 __all__ = [
+    "Caches",
     "DecoderPart",
     "Document",
     "EncoderPart",

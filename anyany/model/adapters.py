@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from anyany.backbone.lora import LoRA, attach
+from anyany.backbone.lora import LoRA, attach, current
 from anyany.errors import AdapterError
 
 NONE = "none"
@@ -117,9 +117,8 @@ class Adapters(nn.Module):
         return None if self.active is None else self[self.active]
 
     def touches(self, component: str) -> bool:
-        """Whether the adapter of ``use`` adds anything to a component."""
-        adapter = self.in_use()
-        return adapter is not None and any(self._component[layer] == component for layer in adapter.layers)
+        """Whether what is in use here and now adds anything to a component."""
+        return any(self._component[layer] == component for adapter in current(self.in_use) for layer in adapter.layers)
 
     def chosen(self, name: str | None) -> LoRA | None:
         """The adapter that a request asks for by name; ``None`` asks for that of ``use``, ``"none"`` for no one."""

@@ -8,7 +8,7 @@ Shapes: T packed rows, D model width, V vocabulary with marks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -61,19 +61,33 @@ def placed(documents: Sequence[Document]) -> list[Placed]:
     return out
 
 
-def embed(model: Model, pieces: Sequence[Placed], draw: torch.Generator | None = None) -> Embedded:
-    """Rows of a packed batch.
-
-    Args:
-        model: Its components make the rows.
-        pieces: From ``placed``.
-        draw: Noise for the noised copies of denoising heads.
+def check_rows(pieces: Sequence[Piece]) -> None:
+    """Hold a prompt to have rows.
 
     Raises:
         PromptError: There is no row at all.
     """
     if not pieces:
         raise PromptError("prompt: holds nothing, and the model has no marks that would; add a part")
+
+
+def embed(
+    model: Model, pieces: Sequence[Placed], draw: torch.Generator | None = None,
+    producers: Mapping[str, Producer] | None = None,
+) -> Embedded:  # fmt: skip
+    """Rows of a packed batch.
+
+    Args:
+        model: Its components make the rows.
+        pieces: From ``placed``.
+        draw: Noise for the noised copies of denoising heads.
+        producers: What runs over the items, by component; the model's own if not given.
+
+    Raises:
+        PromptError: There is no row at all.
+    """
+    check_rows([item.piece for item in pieces])
+    producers = model.producers if producers is None else producers
     out = Embedded(torch.empty(0))
     blocks: list[Tensor] = []
     where: list[int] = []
@@ -87,12 +101,13 @@ def embed(model: Model, pieces: Sequence[Placed], draw: torch.Generator | None =
             blocks.append(model.text.embed(torch.tensor(ids, device=model.device)))
             where.extend(r for item in clean for r in range(item.start, item.start + item.piece.span.rows))
         elif view == "features":
-            _with_marks(_projected(model, name, clean), model.projectors[name], clean, blocks, where)
+            produced = _projected(model, name, clean, producers[f"encoder/{name}"])
+            _with_marks(produced, model.projectors[name], clean, blocks, where)
         else:
             head = model.heads[name]
             # Targets do not depend on the precision of the training.
             with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
-                latents = _produce(model.producers[f"codec/{name}"], name, clean)
+                latents = _produce(producers[f"codec/{name}"], name, clean)
             out.latents[name] = latents
             _with_marks(head.embed(latents), head, clean, blocks, where)
             noised = [item for item in members if item.piece.span.noised]
@@ -117,10 +132,10 @@ def _add_noised(
     where.extend(r for item in noised for r in range(item.start, item.start + item.piece.span.rows))
 
 
-def _projected(model: Model, name: str, members: Sequence[Placed]) -> Tensor:
+def _projected(model: Model, name: str, members: Sequence[Placed], produce: Producer) -> Tensor:
     """Rows of an encoder's items, as its projector makes them."""
     projector = model.projectors[name]
-    features = _produce(model.producers[f"encoder/{name}"], name, members).to(projector.dtype)
+    features = _produce(produce, name, members).to(projector.dtype)
     rows: Tensor = projector(features, [item.piece.prepared for item in members])
     declared = sum(item.piece.span.inner for item in members)
     if len(rows) != declared:

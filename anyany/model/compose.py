@@ -13,6 +13,7 @@ from anyany.backbone.native import prepare
 from anyany.errors import CheckpointError
 from anyany.model import checkpoint
 from anyany.model.build import BuildConfig, build
+from anyany.model.caches import Caches
 from anyany.model.model import Model
 from anyany.model.tokenizer import TextTokenizer
 from anyany.native import Form, Unfit, declined, library, why_not
@@ -23,7 +24,7 @@ from anyany.plugin.registry import Registry
 def load(
     path: str | Path = "mini", *, missing: str = "error", device: str | torch.device = "auto",
     dtype: str | torch.dtype | None = None, adapter: str | Path | None = None, weights: Form | None = None,
-    plugins: Registry | None = None,
+    plugins: Registry | None = None, caches: Caches | None = None,
 ) -> Model:  # fmt: skip
     """Load a model.
 
@@ -39,6 +40,7 @@ def load(
             native library reads the matrices of backbone and text from copies in small integers. The weights
             themselves stay: prompts of more than 64 rows, training and saving know nothing else.
         plugins: Where components come from; the machine's own by default.
+        caches: What it keeps between requests, such as ``Caches(features=0, prefixes=0)`` for nothing.
 
     Raises:
         CheckpointError: There is no checkpoint, it is damaged, or there is no such device, type or form of weights.
@@ -54,6 +56,8 @@ def load(
 
         model = load_huggingface(folder, dtype=dtype, plugins=plugins)
     model = _cast(model, dtype).to(device)
+    if caches is not None:
+        model.caches = caches
     if adapter is not None:
         model.load_adapter(adapter)
         model.adapters.use("default")

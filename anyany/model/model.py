@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from anyany.backbone import Backbone
 from anyany.backbone.memory_order import order_by_rows
 from anyany.engine import Emitter, Event, Opening
-from anyany.errors import CacheError
 from anyany.heads.base import Head
 from anyany.heads.text import TextHead, TextPicker
-from anyany.model import assembly, running, scoring
+from anyany.model import assembly, opening, running, scoring
 from anyany.model.adapters import Adapters
+from anyany.model.caches import Caches
 from anyany.model.document import Document, Planner
 from anyany.model.projector import Projector
 from anyany.model.reply import Reply
@@ -79,7 +79,7 @@ class Model(nn.Module):
 
     ``components`` holds everything that has weights, by name: ``backbone``, ``text``,
     ``encoder/<id>``, ``projector/<id>``, ``codec/<id>``, ``head/<id>``; each is one shard of a
-    checkpoint, and one line of a recipe. ``adapters`` are LoRA beside them.
+    checkpoint, and one line of a recipe. ``adapters`` are LoRA beside them, ``caches`` what is kept between requests.
     """
 
     def __init__(
@@ -117,6 +117,7 @@ class Model(nn.Module):
         # What runs over the items of a batch, by component; a run may put a reader of stored rows in its place.
         self.producers: dict[str, assembly.Producer] = {f"encoder/{e.name}": e.encoder for e in encoders}
         self.producers |= {f"codec/{d.name}": d.codec.encode for d in decoders}
+        self.caches = Caches()
         self.planner = Planner(
             tokenizer,
             {e.spec.modality: (e.name, e.encoder, e.projector) for e in encoders},
@@ -257,25 +258,6 @@ class Model(nn.Module):
         """
         return scoring.score(self, prompt, reply)
 
-    # What a conversation needs (see ``engine.conversation.Host``).
-
-    def open_reply(self, messages: Any, rows: int | None = None) -> Opening:
-        """Plan and embed a prompt, with the reply opened.
-
-        Raises:
-            CacheError: It has more than ``rows`` rows; known before any of them is made.
-        """
-        document = self.planner.plan(messages, reply=True)
-        if rows is not None and document.rows > rows:
-            raise CacheError(
-                f"prompt: needs {document.rows} rows, the cache has {rows}; shorten it, or raise cache_rows"
-            )
-        layout = Layout.pack([document.spans], self.backbone.scheme)
-        embedded = assembly.embed(self, assembly.placed([document])).rows
-        latest = {p.media.modality: p.media for p in document.pieces if p.media is not None}
-        base = float(layout.coordinates.max()) + 1.0
-        return Opening(embedded, layout.coordinates, layout.intervals[:, 1, 1], base, latest)
-
     def save(self, path: str | Path) -> None:
         """Write a checkpoint directory, atomically."""
         from anyany.model.checkpoint import save
@@ -348,9 +330,13 @@ class Host:
         self.scheme = model.backbone.scheme
         self._bare = [i for i in (marks.bos, marks.assistant) if i is not None]
 
-    def open_reply(self, messages: Any) -> Opening:
-        """Plan and embed a prompt, with the reply opened."""
-        return self.model.open_reply(messages, self.rows)
+    def plan_reply(self, messages: Any) -> opening.PlannedReply:
+        """Plan a prompt, with the reply opened."""
+        return opening.plan_reply(self.model, messages, self.rows)
+
+    def open_replies(self, prompts: Sequence[tuple[Any, int]]) -> Sequence[Opening]:
+        """Rows of each prompt, without so many of its first rows."""
+        return opening.open_replies(self.model, prompts)
 
     def embed_ids(self, ids: Tensor) -> Tensor:
         """Token ids ``(n,)`` -> rows ``(n, D)``."""

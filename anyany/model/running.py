@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -54,13 +55,27 @@ class Request:
         return Reply.collect(self.events)
 
 
+class _Engine(Engine):
+    """An engine of one call; what its requests leave in the cache is kept for the next."""
+
+    def __init__(self, model: Model, rows: int, max_live: int) -> None:
+        self.caches, self.lent = model.caches, model.caches.lend(model, rows)
+        prefixes = None if self.lent is None else self.lent.prefixes
+        super().__init__(model.backbone, rows=rows, max_live=max_live, prefixes=prefixes)
+
+    def close(self) -> None:
+        """As of any engine; the pool goes back."""
+        super().close()
+        if self.lent is not None:
+            self.caches.give_back(self.lent)
+            self.lent = None
+
+
 def _engine(model: Model, options: dict[str, Any], adapters: Sequence[Any]) -> Engine:
     if not model.training:
         _order(model, native=all(name in (None, NONE) for name in adapters) and suits(model.backbone))
     rows, live = options.pop("cache_rows", CACHE_ROWS), options.pop("max_live", MAX_LIVE)
-    return Engine(
-        model.backbone, rows=whole("cache_rows", rows, 1, MAX_ROWS), max_live=whole("max_live", live, 1, MAX_ROWS)
-    )
+    return _Engine(model, whole("cache_rows", rows, 1, MAX_ROWS), whole("max_live", live, 1, MAX_ROWS))
 
 
 def _order(model: Model, *, native: bool) -> None:
@@ -96,7 +111,7 @@ def generate_batch(
     engine = _engine(model, options, names)
     host = model.host(engine.pool.capacity)
     outcomes: list[Any] = []
-    with torch.inference_mode():
+    with torch.inference_mode(), closing(engine):
         for index, prompt in enumerate(prompts):
             try:
                 made = make_options(model.emits, model.generation, seed + index, {**options, "adapter": names[index]})

@@ -7,27 +7,20 @@ an item may differ in the last bits from batch to batch; what is kept are those 
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from anyany.errors import DataError, RecipeError, SpanMismatchError
+from anyany.backbone.unchanged import Unchanged
+from anyany.errors import RecipeError, SpanMismatchError
 from anyany.model import Model
 from anyany.model.assembly import Producer
+from anyany.model.content import described, identity, item_key, repeats
 from anyany.plugin.components import Prepared
-from anyany.plugin.registry import registry
-from anyany.plugin.specs import CodecSpec, EncoderSpec
 from anyany.training import ledger
 from anyany.training.store import Store
-
-FORMAT = 1
-"""Of keys: another number finds nothing of what was stored before."""
 
 
 class Once:
@@ -48,15 +41,15 @@ class Once:
         self.model, self.store = model, store
         self.plain = dict(model.producers)
         self.items = self.read = 0
-        keeps = [(name, spec, config) for name, spec, config in _described(model) if _keeps(spec)]
+        keeps = [(name, spec, config) for name, spec, config in described(model) if repeats(spec)]
         if not any(_frozen(model.components[name]) for name, *_ in keeps):
             raise RecipeError(
                 "store: the model has no encoder or codec that is frozen and gives the same rows each time; "
                 "freeze one, or leave out store"
             )
         for name, spec, config in keeps:
-            described = [FORMAT, name, _version(spec), dict(config)]
-            model.producers[name] = Looked(self, name, model.components[name], self.plain[name], described)
+            common = partial(identity, name, spec, config, model.device)
+            model.producers[name] = Looked(self, name, model.components[name], self.plain[name], common)
 
     def values(self) -> dict[str, float]:
         """``stored``: share of the items since the last call whose rows were read; nothing where there were none."""
@@ -78,15 +71,15 @@ class Looked:
         name: Of the component.
         component: The module.
         produce: Runs it.
-        described: What else of it goes into a key: JSON.
+        common: Makes of a digest of its weights what the keys of all items have in common.
     """
 
     def __init__(
-        self, once: Once, name: str, component: nn.Module, produce: Producer, described: Sequence[Any]
+        self, once: Once, name: str, component: nn.Module, produce: Producer, common: Callable[[str], bytes]
     ) -> None:
         self.once, self.name, self.component, self.produce = once, name, component, produce
-        self.described = described
-        self.state: tuple[tuple[int, int], ...] = ()
+        self.common = common
+        self.seen: Unchanged | None = None
         self.digest = ""
 
     def __call__(self, batch: Sequence[Prepared]) -> Tensor:
@@ -95,8 +88,8 @@ class Looked:
         if adapted or not _frozen(self.component) or any(module.training for module in self.component.modules()):
             return self.produce(batch)
         store, device = self.once.store, self.once.model.device
-        identity = self._identity()
-        keys = [item_key(identity, item, self.name) for item in batch]
+        common = self._common()
+        keys = [item_key(common, item, self.name) for item in batch]
         found = store.find(keys)
         self.once.items += len(keys)
         self.once.read += sum(key in found for key in keys)
@@ -118,57 +111,13 @@ class Looked:
             )
         return torch.split(rows, lengths)
 
-    def _identity(self) -> bytes:
+    def _common(self) -> bytes:
         """What all items of a call have in common; the weights are read again only where they were written to."""
-        tensors = chain(self.component.parameters(), self.component.buffers())
-        state = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
-        if not self.digest or state != self.state:
-            self.state, self.digest = state, ledger.digests({self.name: self.component})[self.name]
-        kind = self.once.model.device.type
-        precision = str(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else "as the weights"
-        text = json.dumps([*self.described, self.digest, precision], sort_keys=True)
-        return hashlib.sha256(text.encode()).digest()
-
-
-def item_key(identity: bytes, item: Prepared, name: str) -> bytes:
-    """The key of an item: SHA-256 of ``identity`` and of all that the component sees of the item.
-
-    Raises:
-        DataError: An array holds Python objects, whose bytes say nothing.
-    """
-    coordinates = item.coordinates
-    arrays = [(key, np.asarray(value)) for key, value in sorted(item.arrays.items())]
-    if coordinates is not None:
-        arrays.append(("", np.asarray(coordinates.values)))
-    for key, array in arrays:
-        if array.dtype.hasobject:
-            raise DataError(
-                f"{name}: array {key!r} of an item holds Python objects, whose bytes say nothing; "
-                "prepare() must give numbers, or train without store"
-            )
-    shapes = [(key, str(array.dtype), array.shape) for key, array in arrays]
-    head = [int(item.rows), item.look, coordinates and coordinates.unit, shapes]
-    total = hashlib.sha256(identity + json.dumps(head).encode())
-    for _, array in arrays:
-        total.update(array.tobytes())
-    return total.digest()
-
-
-def _described(model: Model) -> Iterator[tuple[str, EncoderSpec | CodecSpec, Mapping[str, Any]]]:
-    """Name, spec and configuration of every encoder and codec."""
-    yield from ((f"encoder/{part.name}", part.spec, part.config) for part in model.encoder_parts)
-    yield from ((f"codec/{part.name}", part.spec, part.config) for part in model.decoders)
-
-
-def _keeps(spec: EncoderSpec | CodecSpec) -> bool:
-    """Whether the rows of an item follow from the item alone."""
-    return spec.can.deterministic and spec.can.batched
+        if self.seen is None or not self.seen.holds([self.component]):
+            self.seen = Unchanged([self.component])
+            self.digest = ledger.digests({self.name: self.component})[self.name]
+        return self.common(self.digest)
 
 
 def _frozen(component: nn.Module) -> bool:
     return not any(parameter.requires_grad for parameter in component.parameters())
-
-
-def _version(spec: EncoderSpec | CodecSpec) -> str:
-    """Of the plugin that declares a spec; empty for one that was registered by hand."""
-    return next((record.version for record in registry().records if spec in record.specs), "")

@@ -274,18 +274,63 @@ def test_what_a_branch_sees_stays():
     pool.reserve(2)
     with pytest.raises(CacheError, match="1 branches still see this run"):
         pool.release(run)
-    with pytest.raises(CacheError, match="would have to move while a branch sees it"):
-        pool.grow(run, 6)
     with pytest.raises(CacheError, match="3 shared, cannot forget 2"):
         pool.rollback(run, 2)
     pool.rollback(run, 1)
-    with pytest.raises(CacheError, match="would need three ranges"):
-        pool.fork(branch, 0, 1)
     with pytest.raises(CacheError, match="cannot share 4 rows of a run of 3"):
         pool.fork(run, 4, 1)
     pool.release(branch)
     pool.rollback(run, 3)
     pool.release(run)
+
+
+def test_a_parent_that_moves_takes_its_branches_along(backbone):
+    """It grows past its neighbour, then all runs are moved together: a branch goes on seeing what it saw."""
+    head, tail = drawn(6), drawn(5, seed=1)
+    want = at_once(backbone, torch.cat([head[:4], tail]), causal(9))[4:]
+    pool = new_pool(backbone, 64)
+    first, parent = pool.reserve(5), pool.reserve(6)
+    feed(backbone, pool, parent, head, causal(6))
+    branch = pool.fork(parent, 4, 6)
+    found = [feed(backbone, pool, branch, tail[:2], causal(2), 4)]
+    pool.grow(parent, 9)
+    assert parent.start > branch.start
+    found.append(feed(backbone, pool, branch, tail[2:4], causal(4)[2:], 6))
+    pool.release(first)
+    pool.compact()
+    assert branch.start == 0
+    found.append(feed(backbone, pool, branch, tail[4:], causal(5)[4:], 8))
+    torch.testing.assert_close(torch.cat(found), want, **EXACT)
+
+
+@pytest.mark.parametrize("share", [2, 4, 5, 7])
+def test_a_branch_of_a_branch(backbone, share):
+    """It shares the prefix of its parent, and has a copy of the rows that its parent has for itself."""
+    head, middle, tail = drawn(6), drawn(3, seed=1), drawn(4, seed=2)
+    want = at_once(backbone, torch.cat([torch.cat([head[:4], middle])[:share], tail]), causal(share + 4))[share:]
+    pool = new_pool(backbone, 40)
+    run = pool.reserve(6)
+    feed(backbone, pool, run, head, causal(6))
+    branch = pool.fork(run, 4, 5)
+    feed(backbone, pool, branch, middle, causal(3), 4)
+    twig = pool.fork(branch, share, 4)
+    assert (twig.rows, twig.capacity, twig.parent) == (share, 4 + max(share - 4, 0), run)
+    own = max(share - 4, 0)
+    pool.release(branch)
+    found = feed(backbone, pool, twig, tail, own + causal(4), share)
+    torch.testing.assert_close(found, want, **EXACT)
+
+
+def test_whoever_needs_no_room_is_asked_for_it():
+    pool = small()
+    spare, run = pool.reserve(4), pool.reserve(4)
+    asked = [spare]
+    pool.reclaim = lambda: bool(asked) and pool.release(asked.pop()) is None
+    pool.append(run, 3)
+    pool.grow(run, 8)  # over the rows of the one that was spared
+    assert (run.start, pool.used, asked) == (0, 8, [])
+    with pytest.raises(CacheError, match="no 3 rows"):
+        pool.reserve(3)
 
 
 def test_a_released_run_is_dead():

@@ -57,10 +57,10 @@ def test_other_weights_are_no_comparison():
 
 @pytest.mark.slow
 def test_mini_says_what_its_weights_say_in_transformers(monkeypatch):
-    tiny._pair.cache_clear()
-    model, _ = tiny._pair()
+    tiny.pair.cache_clear()
+    model, _ = tiny.pair()
     assert len(tiny._stream(model, 3)) < len(tiny._stream(model, 9))
-    tiny._pair.cache_clear()
+    tiny.pair.cache_clear()
     qwen = tiny._qwen
 
     def other(model):
@@ -70,5 +70,5 @@ def test_mini_says_what_its_weights_say_in_transformers(monkeypatch):
 
     monkeypatch.setattr(tiny, "_qwen", other)
     with pytest.raises(AnyanyError, match="tiny: the replies differ"):
-        tiny._pair()
-    tiny._pair.cache_clear()
+        tiny.pair()
+    tiny.pair.cache_clear()

@@ -102,10 +102,10 @@ def test_a_cancelled_request_that_waits_is_never_begun(make_model, submit, monke
     engine = Engine(model.backbone, rows=4096, max_live=1)
     submit(engine, model, ["one"], want=["text"], max_new_tokens=3)
     waits = submit(engine, model, ["two"], want=["text"])
+    engine.step()
     opened = []
-    monkeypatch.setattr(type(model), "open_reply", lambda *a: opened.append(a))
+    monkeypatch.setattr(model.planner, "plan", lambda *a, **k: opened.append(a))
     waits.live.cancel()
-    monkeypatch.undo()
     engine.run()
     assert waits.events == []
     assert waits.talk == []

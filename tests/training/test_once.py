@@ -16,6 +16,7 @@ from imu_plugin import Imu
 from torch import nn
 
 from anyany.errors import RecipeError, SpanMismatchError
+from anyany.model import content
 from anyany.parts import Message
 from anyany.plugin import Prepared
 from anyany.training import once
@@ -192,7 +193,7 @@ def test_precision_version_and_configuration_are_in_the_key(frozen, tmp_path, mo
     assert [_share(model, tmp_path) for _ in range(2)] == [0.0, 1.0]
     monkeypatch.setattr(model, "encoder_parts", (part,))
     assert _share(model, tmp_path) == 1.0
-    monkeypatch.setattr(once, "_version", lambda spec: "2.0")
+    monkeypatch.setattr(content, "version", lambda spec: "2.0")
     assert _share(model, tmp_path) == 0.0
 
 
@@ -203,8 +204,8 @@ def test_the_version_is_that_of_the_plugin(monkeypatch):
     own, other = list(imu_plugin.anyany_encoders()), list(imu_plugin.anyany_codecs())
     found = Registry.isolated()
     found._records = [PluginRecord(name="imu", version="1.5", specs=tuple(own))]
-    monkeypatch.setattr(once, "registry", lambda: found)
-    assert (once._version(own[0]), once._version(other[0])) == ("1.5", "")
+    monkeypatch.setattr(content, "registry", lambda: found)
+    assert (content.version(own[0]), content.version(other[0])) == ("1.5", "")
 
 
 # What is never stored.

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from anyany.errors import DataError
+from anyany.model.content import item_key
 from anyany.plugin import Coordinates, Prepared
-from anyany.training.once import item_key
 
 ITEM = Prepared(
     arrays={"x": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.zeros(2, bool)}, rows=2,
