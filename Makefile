@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.installed
 WHEELS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml kernels/pyproject.toml))
 TESTS  := $(wildcard tests plugins kernels)
 
-.PHONY: setup demo test lint docs gpu mini clean
+.PHONY: setup demo test lint docs gpu mini try-author clean
 
 setup: $(STAMP)
 
@@ -52,6 +52,10 @@ mini: setup
 	$(BIN)/anyany train anyany/mini/recipes/forecasts.toml --out runs/mini-forecasts
 	rm -rf anyany/mini/weights
 	cp -r runs/mini-forecasts/model anyany/mini/weights
+
+# What an author of a plugin does, in a fresh environment; needs a package index, and minutes to install torch.
+try-author:
+	PYTHON=$(PYTHON) .ci/try-author
 
 clean:
 	rm -rf $(VENV) docs/_build build dist

@@ -29,6 +29,8 @@ GALLERY = sorted(file.parent for file in (ROOT / "examples" / "plugins").glob("*
 FLOORS: dict[str, dict[str, float]] = {
     "actions": {"cartpole": 200.0},
     "inertial": {"reads": 0.8, "makes": 0.5},
+    "midi": {"writes": 0.25, "reads": 0.5, "goes_on": 0.6},
+    "points": {"reads": 0.4, "makes": 0.3},
 }
 """What a quick run reaches at least, by folder and figure; the baseline has to be below it."""
 

@@ -16,12 +16,13 @@ import torch
 from safetensors.torch import load_file
 
 from anyany.errors import DataError, MediaDecodeError, RecipeError
+from anyany.model.handing import ByValue
 from anyany.parts import Image
 from anyany.training.data import Stream, build_sources
 from anyany.training.loop import Run
 from anyany.training.recipe import make_recipe
 from anyany.training.tasks import Planned
-from anyany.training.workers import WAITING, Workers, _ByValue, _light
+from anyany.training.workers import WAITING, Workers, _light
 
 TESTS = Path(__file__).parent.parent
 MODULE = """
@@ -179,7 +180,7 @@ def test_a_planner_goes_over_without_weights_and_plans_the_same(make_model, toke
 
     planner = make_model().planner
     before = {n: p.clone() for n, p in planner.encoders["imu"][1].named_parameters()}
-    copied = ForkingPickler.loads(_ByValue.dumps(_light(Planned(planner, 64)))).planner
+    copied = ForkingPickler.loads(ByValue.dumps(_light(Planned(planner, 64)))).planner
     assert before
     assert all(p.device.type == "meta" for p in copied.encoders["imu"][1].parameters())
     assert all(torch.equal(p, before[n]) for n, p in planner.encoders["imu"][1].named_parameters())
@@ -199,10 +200,10 @@ def test_special_tokens_stay_text_and_arrays_stay_as_they_are_in_another_process
     backend = Tokenizer.from_str(tokenizer.backend.to_str())
     backend.add_special_tokens(["<special>"])
     mine = TextTokenizer(backend)
-    theirs = ForkingPickler.loads(_ByValue.dumps(mine))
+    theirs = ForkingPickler.loads(ByValue.dumps(mine))
     assert theirs.encode("a <special> b") == mine.encode("a <special> b")
     assert backend.token_to_id("<special>") not in theirs.encode("<special>")
-    image = ForkingPickler.loads(_ByValue.dumps(Image.from_array(np.ones((2, 2)))))
+    image = ForkingPickler.loads(ByValue.dumps(Image.from_array(np.ones((2, 2)))))
     with pytest.raises(ValueError, match="read-only"):
         image.pixels[0, 0, 0] = 3
 
