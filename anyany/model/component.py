@@ -39,12 +39,14 @@ def encoder(which: str, weights: Weights | None = None, *, plugins: Registry | N
         AmbiguousComponentError: Several serve the modality.
         CheckpointError: The checkpoint cannot be read.
     """
-    return _component("encoder", which, weights, plugins)
+    made: Encoder = _component("encoder", which, weights, plugins)
+    return made
 
 
 def codec(which: str, weights: Weights | None = None, *, plugins: Registry | None = None) -> Codec:
     """A codec by itself; arguments and errors as for ``encoder``."""
-    return _component("codec", which, weights, plugins)
+    made: Codec = _component("codec", which, weights, plugins)
+    return made
 
 
 def encode(
@@ -94,7 +96,7 @@ def tokenize(
     codec, parts = _given("codec", component, weights), _listed(parts, Media | Prepared)
     pairs = zip(parts, _before(like, len(parts)), strict=True)
     items = [p if isinstance(p, Prepared) else codec.prepare(p, before) for p, before in pairs]
-    device = next((w.device.type for w in codec.parameters()), "cpu")  # type: ignore[attr-defined]
+    device = next((w.device.type for w in codec.parameters()), "cpu")
     with torch.no_grad(), torch.autocast(device, enabled=False):  # as where a model learns them
         return _split(codec, codec.encode, items)
 
