@@ -20,15 +20,6 @@ USUAL: Mapping[str, Any] = {
 }  # fmt: skip
 """What published files leave out of ``text_config``, because it is as usual in transformers."""
 
-RENAMED = (
-    ("model.language_model.", "language_model.model."),
-    ("lm_head.", "language_model.lm_head."),
-    ("model.vision_tower.", "vision_tower."),
-    ("vision_tower.vision_model.", "vision_tower."),
-    ("model.multi_modal_projector.", "multi_modal_projector."),
-)
-"""As other versions of transformers wrote names -> as 5.17 writes them."""
-
 
 def importer() -> MultimodalImporter:
     """``gemma3``."""
@@ -63,7 +54,7 @@ def describe(config: Config, files: Mapping[str, Config]) -> Multimodal:
         before=("\n\n", begin),  # as the processor of transformers writes it
         after=(number(config, "eoi_token_index", 256000), "\n\n"),
     )  # fmt: skip
-    return Multimodal(text=text, text_base="language_model.", encoders=(encoder,), renamed=RENAMED)
+    return Multimodal(text=text, text_base="language_model.", encoders=(encoder,), renamed=towers.RENAMED)
 
 
 def _factor(side: int, rows: int) -> int:

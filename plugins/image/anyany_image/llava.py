@@ -25,15 +25,6 @@ USUAL: Mapping[str, Mapping[str, Any]] = {
 }  # fmt: skip
 """What published files leave out of ``text_config``, because it is as usual in transformers."""
 
-RENAMED = (
-    ("model.language_model.", "language_model.model."),
-    ("lm_head.", "language_model.lm_head."),
-    ("model.vision_tower.", "vision_tower."),
-    ("vision_tower.vision_model.", "vision_tower."),
-    ("model.multi_modal_projector.", "multi_modal_projector."),
-)
-"""As transformers 4.52 and those before 5.10 wrote names -> as it writes them now."""
-
 
 def importer() -> MultimodalImporter:
     """``llava``."""
@@ -60,7 +51,7 @@ def describe(config: Config, files: Mapping[str, Config]) -> Multimodal:
         ),
         token=_token(config),
     )  # fmt: skip
-    return Multimodal(text=_text(config), text_base="language_model.", encoders=(encoder,), renamed=RENAMED)
+    return Multimodal(text=_text(config), text_base="language_model.", encoders=(encoder,), renamed=towers.RENAMED)
 
 
 def _text(config: Config) -> dict[str, Any]:

@@ -35,6 +35,15 @@ TOP = {
     "norm": "post_layernorm",
 }
 
+RENAMED = (
+    ("model.language_model.", "language_model.model."),
+    ("lm_head.", "language_model.lm_head."),
+    ("model.vision_tower.", "vision_tower."),
+    ("vision_tower.vision_model.", "vision_tower."),
+    ("model.multi_modal_projector.", "multi_modal_projector."),
+)
+"""Names around a tower as transformers 4.52 and those before 5.10 wrote them -> as it writes them now."""
+
 
 def names(base: str) -> Names:
     """Of the tensors of a tower whose names begin with ``base``."""
