@@ -15,19 +15,24 @@ from anyany.plugin.discovery import NAME
 from anyany.plugin.registry import Registry
 from anyany.plugin.standard import TEXT
 
-SIZE = {"arrays": 8, "image": 16, "audio": 80}
+SIZE = {"arrays": 8, "image": 16, "audio": 80, "video": 64, "timeseries": 8}
 """Numbers in a row, by kind of media."""
-_ROWS = {"arrays": 256, "audio": 200}
+_ROWS = {"arrays": 256, "audio": 200, "video": 32, "timeseries": 256}
 _SIZES = {
     "arrays": "[{media}(np.ones((count, 8))) for count in (1, 7, 256)]",
     "image": "[Image.from_array(np.ones(shape)) for shape in ((1, 1), (3, 50), (200, 9))]",
     "audio": "[Audio.from_array(0.1 * np.ones(count), 8000) for count in (1, 81, 16000)]",
+    "video": "[Video.from_frames(np.ones(shape), 5.0) for shape in ((1, 1, 1), (3, 50, 9), (32, 8, 8))]",
+    "timeseries": "[TimeSeries.from_array(np.ones(shape)) for shape in (1, (9, 3), 2048)]",
 }
 _REFUSED = {
     "arrays": "[{media}(np.ones((257, 8)))]",
     "image": "[]  # a picture of any size is brought to one",
     "audio": "[Audio.from_array(0.1 * np.ones(16001), 8000)]",
+    "video": "[Video.from_frames(np.ones((33, 8, 8)), 5.0)]",
+    "timeseries": "[TimeSeries.from_array(np.ones(2049))]",
 }
+_CLASSES = {"image": "Image", "audio": "Audio", "video": "Video", "timeseries": "TimeSeries"}
 
 
 def new(name: str, *, encoder: bool, decoder: str, media: str, folder: Path, plugins: Registry) -> Path:
@@ -65,7 +70,7 @@ def _check_name(name: str, plugins: Registry) -> None:
 def _words(name: str, encoder: bool, decoder: str, media: str) -> dict[str, str]:
     """What stands for the words in the templates."""
     modality = name if media == "arrays" else media
-    kind = "".join(part.capitalize() for part in name.split("_")) if media == "arrays" else media.capitalize()
+    kind = "".join(part.capitalize() for part in name.split("_")) if media == "arrays" else _CLASSES[media]
     limited = media in _ROWS
     imports = ["hookimpl"] + ["Capabilities"] * limited + ["ModalitySpec"] * (media == "arrays")
     imports += ["EncoderSpec"] * encoder + (["CodecSpec", decoder.capitalize()] if decoder else [])

@@ -39,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     newly.add_argument("name", metavar="NAME", help="of the plugin, such as thermal")
     newly.add_argument("--encoder", action="store_true", help="media in; both ways, with codes, where neither is named")
     newly.add_argument("--decoder", choices=["codes", "vectors"], help="media out, by what the model predicts")
-    newly.add_argument("--media", choices=["arrays", "image", "audio"], default="arrays", help="what it is made of")
+    kinds = ["arrays", "image", "audio", "video", "timeseries"]
+    newly.add_argument("--media", choices=kinds, default="arrays", help="what it is made of")
     for action in (listing, showing, doctor, checking):
         action.add_argument("--json", action="store_true", help="print JSON")
 

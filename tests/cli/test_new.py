@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anyany import Audio, Image
+from anyany import Audio, Image, TimeSeries, Video
 from anyany.cli.main import main
 from anyany.plugin.registry import Registry
 from anyany.testing import checks, run
@@ -56,6 +56,8 @@ WAYS = [
     ("depth", ["--media", "image"], {"rows", "codes"}),
     ("sketch", ["--media", "image", "--decoder", "vectors"], {"vectors"}),
     ("bird_song", ["--media", "audio"], {"rows", "codes"}),
+    ("gesture", ["--media", "video"], {"rows", "codes"}),
+    ("pulse", ["--media", "timeseries", "--decoder", "vectors", "--encoder"], {"rows", "vectors"}),
 ]
 
 
@@ -72,7 +74,7 @@ def test_every_kind_passes_the_kit(folder, monkeypatch, capsys, name, options, i
     plugins.register(importlib.import_module(f"anyany_{name}"), name)
     assert {spec.id for spec in (*plugins.encoders, *plugins.codecs)} == {f"{name}/{id}" for id in ids}
     media = importlib.import_module(f"anyany_{name}.media")
-    given = {"np": np, "Image": Image, "Audio": Audio, **vars(media)}
+    given = {"np": np, "Image": Image, "Audio": Audio, "Video": Video, "TimeSeries": TimeSeries, **vars(media)}
     values = {}
     for node in ast.parse((folder / f"anyany-{name}" / "tests" / f"test_{name}.py").read_text()).body:
         if isinstance(node, ast.Assign):
