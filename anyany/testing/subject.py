@@ -108,7 +108,7 @@ class Subject:
         import torch
 
         from anyany.backbone import BackboneConfig
-        from anyany.model import compose
+        from anyany.model import Caches, compose
 
         entries: list[str | dict[str, Any]] = [] if alone else [self.spec.id]
         with torch.random.fork_rng(devices=[]):
@@ -122,6 +122,7 @@ class Subject:
             for parameter in part.parameters():
                 if parameter.dim() > 1:
                     parameter.data.mul_(4)  # far from uniform, so that a wrong row shows
+        model.caches = Caches(features=0, prefixes=0)  # the component is asked each time
         return model
 
 

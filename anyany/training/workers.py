@@ -132,7 +132,8 @@ def _packed(value: Any) -> Any:
 def _light(make: Make) -> Make:
     """The same, with components that have no weights."""
     planner: Planner = make.planner  # type: ignore[attr-defined]
-    components = [component for _, component in (*planner.encoders.values(), *planner.codecs.values())]
+    parts = (*planner.encoders.values(), *planner.codecs.values())
+    components = [component for _, *held in parts for component in held]
     return replace(make, planner=without_weights(planner, components))  # type: ignore[type-var]
 
 

@@ -91,7 +91,10 @@ REFUSED = {
     "Gemma 3, local positions": (
         "Gemma 3", {"rope_parameters": {"sliding_attention": YARN}}, "rotary scaling must be one of default, got 'yarn'"
     ),
-    "Gemma 3, with pictures": ("Gemma 3", {"model_type": "gemma3"}, "'gemma3' is not known; .* gemma2, gemma3_text;"),
+    "Gemma 3, with pictures": (
+        "Gemma 3", {"model_type": "gemma3"}, "expected preprocessor_config.json or processor_config.json"
+    ),
+    "Gemma 3, with sound": ("Gemma 3", {"model_type": "gemma3n"}, "'gemma3n' is not known; .* gemma3"),
     "Phi-3, scaling": ("Phi-3", {"rope_parameters": YARN}, "must be default or longrope here, got 'yarn'"),
     "Phi-3, factors": (
         "Phi-3", {"rope_parameters": {"type": "longrope", "short_factor": [1.0], "long_factor": [1.0] * 3}},

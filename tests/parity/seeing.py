@@ -18,6 +18,7 @@ from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImagePr
 
 import anyany
 from anyany.model import Model
+from anyany.model.opening import open_replies, plan_reply
 from anyany.parts import Image, as_messages
 
 STEPS = 32
@@ -151,7 +152,7 @@ def apart(theirs: Any, ours: Model, prompt: Sequence[Any], processor: Any, steps
         step = theirs(input_ids=chosen[-1][None], past_key_values=cache, use_cache=True)
         wanted.append(step.logits[0])
         cache = step.past_key_values
-    opening = ours.open_reply(as_messages(list(prompt)))
+    (opening,) = open_replies(ours, [(plan_reply(ours, as_messages(list(prompt))), 0)])
     more = ours.text.embed(torch.cat(chosen)) if chosen else opening.rows[:0]
     found = cached_rows(ours, opening.rows, opening.sees, more)
     far = [float((a - b).abs().max()) for a, b in zip(found, wanted, strict=True)]

@@ -16,6 +16,7 @@ import anyany
 from anyany.errors import CheckpointError
 from anyany.importers.foreign import describe
 from anyany.importers.places import places
+from anyany.model.opening import plan_reply
 from anyany.parts import Message, as_messages
 from anyany.plugin.registry import registry
 
@@ -220,7 +221,7 @@ def test_rows_of_a_picture_see_each_other_both_ways(tmp_path):
     ]  # fmt: skip
     first, rows = sum(rows for *_, rows in pieces[:3]), pieces[3][2]
     assert rows == 4
-    assert ours.open_reply(as_messages(PROMPTS["one"])).sees.tolist() == [
+    assert plan_reply(ours, as_messages(PROMPTS["one"])).sees.tolist() == [
         *range(1, first + 1), *[first + rows] * rows, *range(first + rows + 1, document.rows + 1),
     ]  # fmt: skip
     plain = ours.planner.plan(as_messages(PROMPTS["one"][1]))
@@ -233,7 +234,7 @@ def test_pictures_stand_without_marks(tmp_path):
     seen = [piece.span for piece in document.pieces if piece.span.view == "features"]
     assert [span.rows for span in seen] == [16, 16]
     assert ours.projectors["image/vit"].begin is None
-    assert ours.open_reply(as_messages(TWO)).sees.tolist() == list(range(1, document.rows + 1))
+    assert plan_reply(ours, as_messages(TWO)).sees.tolist() == list(range(1, document.rows + 1))
 
 
 def test_a_picture_must_be_one(tmp_path):

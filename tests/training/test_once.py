@@ -224,10 +224,18 @@ def test_what_trains_is_never_stored(frozen, tmp_path):
     assert len(store) == 2
 
 
+class Behind(nn.Sequential):
+    """A matrix and what stands behind it; the encoder asks where and of which type its weights are."""
+
+    @property
+    def weight(self):
+        return self[0].weight
+
+
 def test_what_drops_is_not_stored_while_it_drops(frozen, tmp_path):
     model = frozen()
     encoder = model.encoders["imu/linear"]
-    encoder.linear = nn.Sequential(nn.Dropout(0.5), encoder.linear).requires_grad_(False)
+    encoder.linear = Behind(encoder.linear, nn.Dropout(0.5)).requires_grad_(False)
     sober = encoder.eval()(items(model, 0, 1, 2))
     Once(model, store := Store(tmp_path))
     model.text.requires_grad_()
@@ -236,14 +244,14 @@ def test_what_drops_is_not_stored_while_it_drops(frozen, tmp_path):
     assert not any(module.training for module in encoder.modules())
     assert torch.equal(model.producers[ENCODER](items(model, 0, 1, 2)), sober)
     assert len(store) == 3
-    encoder.linear[0].train()  # deep inside, and by hand
+    encoder.linear[1].train()  # deep inside, and by hand
     assert not torch.equal(model.producers[ENCODER](items(model, 3, 4)), encoder.eval()(items(model, 3, 4)))
     assert len(store) == 3
 
 
 def test_training_leaves_a_frozen_norm_alone(frozen):
     model = frozen()
-    model.encoders["imu/linear"].linear = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8)).requires_grad_(False)
+    model.encoders["imu/linear"].linear = Behind(nn.Linear(3, 8), nn.BatchNorm1d(8)).requires_grad_(False)
     model.train()
     before = {k: v.clone() for k, v in model.state_dict().items()}
     model.producers[ENCODER](items(model, 0, 1, 2))
