@@ -65,7 +65,7 @@ def mixed(rounds: int) -> Figure:
 def _prompts(model: Model) -> list[list[Any]]:
     """Half of them words alone, the others with up to two media of any kind; many are short, a few are long."""
     draw, out = np.random.default_rng(0), []
-    encoders = [encoder for _, encoder in model.planner.encoders.values()]
+    encoders = [encoder for _, encoder, _ in model.planner.encoders.values()]
     for index in range(REQUESTS):
         prompt: list[Any] = [" ".join(draw.choice(WORDS, size=int(np.exp(draw.uniform(0, MOST)))))]
         for _ in range(int(draw.integers(0, 3)) if index % 2 else 0):

@@ -25,7 +25,7 @@ def picture(rounds: int) -> Figure:
     model = load(device="cpu")
     prompt = [WORDS, _example(model, 0), WORDS]
     keeps, bare = Caches(FEATURE_BYTES, 0), Caches(0, 0)
-    name, encoder = next(iter(model.planner.encoders.values()))
+    name, encoder, _ = next(iter(model.planner.encoders.values()))
     with torch.inference_mode():
         rows = encoder([encoder.prepare(prompt[1])])
     producers = {f"encoder/{name}": encoder}, {f"encoder/{name}": lambda items: rows}

@@ -307,7 +307,7 @@ class Engine:
         try:
             with using(jobs[0][2] if alike else segments):
                 return self._through(jobs)
-        except Exception:
+        except BaseException:  # an interrupt, too: rows that nobody computed must not be found later
             for (_, run, _), length in zip(jobs, lengths, strict=True):
                 self.pool.rollback(run, run.length - length)
             raise

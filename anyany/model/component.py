@@ -199,9 +199,11 @@ def _latents(codec: Codec, given: Any, index: int) -> Tensor:
         z = torch.as_tensor(given)
     except (TypeError, ValueError, RuntimeError):
         raise MediaError(f"latents {index}: expected {wanted}, got {type(given).__name__}") from None
-    if z.dim() != 2 or z.shape[1] != width or len(z) == 0 or codes == z.is_floating_point():
+    fits = not (z.is_floating_point() or z.is_complex() or z.dtype == torch.bool) if codes else z.is_floating_point()
+    if z.dim() != 2 or z.shape[1] != width or len(z) == 0 or not fits:
         raise MediaError(f"latents {index}: expected {wanted}, got {z.dtype} {tuple(z.shape)}")
+    z = z.to(torch.int64) if codes else z  # small unsigned ones know no smallest
     if isinstance(form, Codes) and not (z.min() >= 0 and z.max() < form.vocab):
         raise MediaError(f"latents {index}: expected {wanted}, got {int(z.min())} to {int(z.max())}")
     device = next((w.device for w in codec.parameters()), z.device)  # type: ignore[attr-defined]
-    return z.to(device, torch.int64 if codes else z.dtype)
+    return z.to(device)

@@ -63,6 +63,14 @@ class _Engine(Engine):
         prefixes = None if self.lent is None else self.lent.prefixes
         super().__init__(model.backbone, rows=rows, max_live=max_live, prefixes=prefixes)
 
+    def step(self) -> None:
+        """As of any engine; what an exception leaves half done is not kept."""
+        try:
+            super().step()
+        except BaseException:
+            self.lent = None
+            raise
+
     def close(self) -> None:
         """As of any engine; the pool goes back."""
         super().close()
@@ -131,10 +139,10 @@ def generate_batch(
 
 def stream(model: Model, prompt: Any, *, seed: int, options: Mapping[str, Any]) -> Iterator[Event]:
     """See ``Model.stream``."""
-    options = dict(options)
-    engine = _engine(model, options, [options.get("adapter")])
+    sizes = {name: options[name] for name in ("cache_rows", "max_live") if name in options}
+    made = make_options(model.emits, model.generation, seed, {k: v for k, v in options.items() if k not in sizes})
+    engine = _engine(model, sizes, [options.get("adapter")])
     host = model.host(engine.pool.capacity)
-    made = make_options(model.emits, model.generation, seed, options)
     request = Request(engine, host, prompt, made)
     return _events(engine, request)
 

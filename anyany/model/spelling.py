@@ -128,10 +128,20 @@ class Spelling:
         return text if self._first is None else self._first.sub(lambda m: f"{HIDE}{ord(m[0]):x}{SHOW}", text)
 
     def named(self, rendered: str) -> str:
-        """The rendered template with names for control tokens, and people's characters back in their places."""
+        """The rendered template with names for control tokens, and people's characters back in their places.
+
+        Raises:
+            PromptError: The template has changed what people said where a character was taken out.
+        """
         if self.names:
             rendered = self._control.sub(lambda m: self._stands.get(m[0], self.names[m[0]]), rendered)
-        return re.sub(f"{HIDE}([0-9a-f]+){SHOW}", lambda m: chr(int(m[1], 16)), rendered)
+        named = re.sub(f"{HIDE}([0-9a-f]+){SHOW}", lambda m: chr(int(m[1], 16)), rendered)
+        if HIDE in named or SHOW in named:
+            raise PromptError(
+                "chat template: it cuts or changes a text in which a control token could begin; leave such characters "
+                f"out: {', '.join(sorted({content[0] for content in self.names}))}"
+            )
+        return named
 
     def stand(self, modality: str) -> str:
         """What is written for a part of a modality, in names."""

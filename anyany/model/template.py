@@ -190,7 +190,7 @@ def _compiled(source: str) -> Any:
     environment.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
     try:
         return environment.from_string(source)
-    except TemplateError as error:
+    except (TemplateError, SyntaxError, RecursionError) as error:  # the last two of a template that nests too deep
         raise CheckpointError(f"chat template: is no template of jinja2: {error}") from None
 
 

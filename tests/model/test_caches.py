@@ -226,8 +226,18 @@ def _swapped(model):
     model.components[ENCODER].linear = other
 
 
+def _hooked(model):
+    model.projectors["imu/linear"].register_forward_hook(lambda module, args, out: out.flip(-1))
+
+
+def _embedding_hooked(model):
+    model.text.embedding.register_forward_pre_hook(lambda module, args: (args[0] % 7,))
+
+
 PROMPTS = [[WORDS, imu(0), "four"], [WORDS, imu(1)]]
 CHANGES = [
+    _hooked,
+    _embedding_hooked,
     _scheme,
     _train,
     _one_weight,
@@ -266,6 +276,32 @@ def test_after_a_change_nothing_old_is_found(model, change):
         expected = hidden(model)
     assert not torch.allclose(expected, before, atol=1e-3)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_an_interrupted_pass_leaves_nothing_to_be_found(model, monkeypatch):
+    """Ctrl-C in the middle of a prompt: its rows have places in the cache, and nobody has computed them."""
+    before, plain = hidden(model), type(model.backbone).forward
+    model.caches.clear()
+
+    def forward(self, *args, **kwargs):
+        plain(self, *args, **kwargs)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(model.backbone), "forward", forward)
+        with pytest.raises(KeyboardInterrupt):
+            model.generate(PROMPTS[0], **GREEDY)
+    assert model.caches.status()["prefix_rows"] == 0
+    torch.testing.assert_close(hidden(model), before, atol=1e-4, rtol=1e-4)
+
+
+def test_an_option_that_is_refused_costs_no_cache(model):
+    model.generate(PROMPTS[0], **GREEDY)
+    kept = model.caches.status()["prefix_rows"]
+    assert kept
+    with pytest.raises(RequestError):
+        model.stream(PROMPTS[0], nonsense=1)
+    assert model.caches.status()["prefix_rows"] == kept
 
 
 def test_an_adapter_is_asked_for_by_request(model):

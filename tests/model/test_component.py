@@ -72,6 +72,14 @@ def test_latents_come_back_as_media(kind, form):
         np.testing.assert_array_equal(made.readings, wanted)
 
 
+@pytest.mark.parametrize("kind", [torch.uint8, torch.uint16, torch.uint32, torch.int32])
+def test_codes_of_any_integer_type_come_back(kind):
+    codes = torch.tensor([[1], [7], [0]])
+    assert anyany.detokenize(ImuCodec(), [codes.to(kind)]) == anyany.detokenize(ImuCodec(), [codes])
+    with pytest.raises(MediaError, match="complex"):
+        anyany.detokenize(ImuCodec(), [codes.to(torch.complex64)])
+
+
 def test_like_reaches_each_part_of_its_own():
     codec = ImuCodec()
     seen = []

@@ -140,6 +140,21 @@ def test_a_template_refuses():
         ids_of(planner, [{"role": "user", "content": "a\ufdd0b"}])
 
 
+@pytest.mark.parametrize("changed", ["m.content | upper", "m.content[:5]", "m.content | reverse"])
+def test_a_template_that_changes_what_could_begin_a_control_token_is_told_of(changed):
+    source = "{% for m in messages %}<|begin|>{{ " + changed + " }}<|end|>{% endfor %}"
+    planner = framed(FAMILIES["Gemma"]._replace(source=source), byte_level(FAMILIES["Gemma"].control))
+    with pytest.raises(PromptError, match="it cuts or changes a text"):
+        ids_of(planner, [{"role": "user", "content": "<b a"}])
+    assert ids_of(planner, [{"role": "user", "content": "a b"}])
+
+
+def test_a_template_that_nests_too_deep():
+    deep = "{% for a in b %}" * 60 + "{% endfor %}" * 60
+    with pytest.raises(CheckpointError, match="is no template"):
+        ChatTemplate(source=deep).check()
+
+
 def test_a_template_cannot_leave_its_sandbox():
     for source in (
         "{{ messages.__class__.__mro__ }}",
