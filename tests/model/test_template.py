@@ -140,7 +140,7 @@ def test_a_template_refuses():
         ids_of(planner, [{"role": "user", "content": "a\ufdd0b"}])
 
 
-@pytest.mark.parametrize("changed", ["m.content | upper", "m.content[:5]", "m.content | reverse"])
+@pytest.mark.parametrize("changed", ["m.content | upper", "m.content[:2]", "m.content | reverse"])
 def test_a_template_that_changes_what_could_begin_a_control_token_is_told_of(changed):
     source = "{% for m in messages %}<|begin|>{{ " + changed + " }}<|end|>{% endfor %}"
     planner = framed(FAMILIES["Gemma"]._replace(source=source), byte_level(FAMILIES["Gemma"].control))
