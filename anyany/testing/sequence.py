@@ -150,10 +150,11 @@ def bad_prompt_harms_no_neighbour(subject: Subject) -> None:
     model = subject.model()
     good: list[str | Media] = ["one", example(model)]
     bad: Media = next(iter(subject.refuses), stranger(subject.spec.modality))
+    alone = model.generate(good, **want(subject))
     outcomes = model.generate_batch([good, [bad], good], errors="return", **want(subject))
     if not isinstance(outcomes[1], AnyanyError):
         fail("a typed error for media that it refuses", repr(outcomes[1])[:80], "raise MediaError in prepare()")
-    same_reply(outcomes[0], model.generate(good, **want(subject)), "what it says alone", "keep no state in prepare()")
+    same_reply(outcomes[0], alone, "what it says alone", "keep no state in prepare()")
 
 
 @demand(_decodes)

@@ -14,7 +14,13 @@ MODEL = {
 """What runs a component that raises, or that contradicts itself, in a model."""
 FAULTS = {
     "WrongRows": ("declared_equals_produced", MODEL | {"batch_equals_singles", "sizes_are_taken"}),
-    "MixesItems": ("batch_equals_singles", {"later_parts_change_nothing_before", "packed_equals_alone"}),
+    "MixesItems": (
+        "batch_equals_singles",
+        {
+            "bad_prompt_harms_no_neighbour", "later_parts_change_nothing_before", "packed_equals_alone",
+            "replies_do_not_depend_on_neighbours",
+        },
+    ),
     "Drops": ("same_input_same_output", set()),
     "NegativePlaces": (
         "declares_valid_coordinates",
@@ -112,8 +118,8 @@ FAULTS = {
     "Stays": ("follows_its_weights", set()),
     "Pairs": ("interleaves_with_text", {"later_parts_change_nothing_before", "text_trains_the_encoder"}),
     "BlindRows": ("order_of_media_is_kept", {"features_depend_on_media"}),
-    "Doubles": ("later_parts_change_nothing_before", set()),
-    "Triples": ("packed_equals_alone", set()),
+    "Doubles": ("later_parts_change_nothing_before", {"bad_prompt_harms_no_neighbour"}),
+    "Triples": ("packed_equals_alone", {"replies_do_not_depend_on_neighbours"}),
     "Widens": (
         "text_is_as_without_it",
         {
