@@ -36,7 +36,7 @@ def against(rounds: int) -> Figure:
     """
     pair = twins(SIZE, torch.bfloat16)
     engine = _engine()
-    _gate(engine, pair.theirs)
+    _gate(_engine(told=True), pair.theirs)
     ours, ours_short = (replies(pair, new)[0] for new in (NEW, 1))
     theirs, theirs_short = (partial(_reply, engine, new) for new in (NEW, 1))
     times = rounds_of((ours, ours_short, theirs, theirs_short), rounds)
@@ -51,8 +51,8 @@ def against(rounds: int) -> Figure:
 
 
 @cache
-def _engine() -> Any:
-    """A ``llama_cpp.Llama`` of the weights; it has mapped them by the time the file goes."""
+def _engine(told: bool = False) -> Any:
+    """A ``llama_cpp.Llama`` of the weights, which it has read by the time the file goes; ``told`` keeps all logits."""
     try:
         import gguf  # noqa: F401
         from llama_cpp import Llama
@@ -66,7 +66,7 @@ def _engine() -> Any:
         threads = torch.get_num_threads()
         return Llama(
             str(path), n_ctx=PROMPT + NEW + 1, n_batch=PROMPT, n_threads=threads, n_threads_batch=threads,
-            use_mmap=False, verbose=False,
+            use_mmap=False, logits_all=told, verbose=False,
         )  # fmt: skip
 
 
